@@ -1,0 +1,1 @@
+"""Data: raw files to batches; splits by group, geometry kept."""

@@ -1,0 +1,1 @@
+"""File formats: each reads an array with its geometry and writes labels back onto the same grid."""

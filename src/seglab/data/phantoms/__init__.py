@@ -1,0 +1,1 @@
+"""Phantoms: deterministic synthetic data in the real file formats."""

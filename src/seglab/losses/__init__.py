@@ -1,0 +1,1 @@
+"""Losses on logits; every one honours the ignore index."""

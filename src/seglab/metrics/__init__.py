@@ -1,0 +1,1 @@
+"""Metrics: one confusion matrix per split, named scores derived from it."""

@@ -1,0 +1,1 @@
+"""Jobs: from a configuration to a finished run folder."""

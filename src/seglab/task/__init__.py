@@ -1,0 +1,1 @@
+"""LightningModules: what a training, validation and test step does."""
