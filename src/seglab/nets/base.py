@@ -64,15 +64,8 @@ class SegmentationNet(nn.Module):
         Raises:
             ShapeError: names the size to pad to.
         """
+        self.check_axes(image)
         name = type(self).__name__
-        if image.ndim != self.spatial_dims + 2 or image.shape[1] != self.in_channels:
-            axes = "N, C, D, H, W" if self.spatial_dims == 3 else "N, C, H, W"
-            raise ShapeError(
-                f"{name} cannot take this image",
-                given=f"a tensor of shape {tuple(image.shape)}",
-                allowed=f"({axes}) with C={self.in_channels}",
-                fix=f"pass an image with {self.in_channels} channels and {self.spatial_dims} spatial axes",
-            )
         size = tuple(image.shape[2:])
         wanted = self.input_size_for(size)
         if wanted != size:
@@ -82,4 +75,20 @@ class SegmentationNet(nn.Module):
                 given="x".join(map(str, size)),
                 allowed=f"multiples of {self.size_multiple} along each axis",
                 fix=f"pad to {shown} or set data.patch_size=[{','.join(map(str, wanted))}]",
+            )
+
+    def check_axes(self, image: Tensor) -> None:
+        """Refuse an image of the wrong rank or channel count, whatever its size.
+
+        Raises:
+            ShapeError: names the axes that the network takes.
+        """
+        name = type(self).__name__
+        if image.ndim != self.spatial_dims + 2 or image.shape[1] != self.in_channels:
+            axes = "N, C, D, H, W" if self.spatial_dims == 3 else "N, C, H, W"
+            raise ShapeError(
+                f"{name} cannot take this image",
+                given=f"a tensor of shape {tuple(image.shape)}",
+                allowed=f"({axes}) with C={self.in_channels}",
+                fix=f"pass an image with {self.in_channels} channels and {self.spatial_dims} spatial axes",
             )

@@ -1,0 +1,20 @@
+"""Score a trained run on whole cases: python src/evaluate.py run=runs/<run>."""
+
+import hydra
+from omegaconf import DictConfig
+
+from seglab.run.catalogue import CONF
+from seglab.run.cli import launch, user_errors
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    """Compose the configuration, then import what the job needs."""
+    with user_errors():
+        from seglab.run.evaluate import evaluate
+
+        evaluate(cfg)
+
+
+if __name__ == "__main__":
+    launch(main, "evaluate")

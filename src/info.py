@@ -1,0 +1,20 @@
+"""List the models, data sets, losses and metrics that exist: python src/info.py what=models."""
+
+import hydra
+from omegaconf import DictConfig
+
+from seglab.run.catalogue import CONF
+from seglab.run.cli import launch, user_errors
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="info")
+def main(cfg: DictConfig) -> None:
+    """Compose the configuration, then import what the job needs."""
+    with user_errors():
+        from seglab.run.info import info
+
+        info(cfg)
+
+
+if __name__ == "__main__":
+    launch(main, "info")

@@ -1,0 +1,184 @@
+"""Datasets over the store: random patches to train on, tiles and whole cases to score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from seglab.data.augment import Augment
+from seglab.data.intensity import normalise
+from seglab.data.sampling import generator, patch_start
+from seglab.data.store import Record, Store
+from seglab.inference.cases import stack_slices
+from seglab.spec import IGNORE_INDEX, DataSpec
+
+Batch = dict[str, Any]
+"""image float32, mask int64, case: id or list of ids."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box of a case: corner and size along (D, H, W); it may reach beyond the case."""
+
+    record: Record
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+
+
+class PatchDataset(Dataset[Batch]):
+    """Random training patches; item (epoch, index) is the same in every process.
+
+    Args:
+        store: where the cases lie.
+        records: training cases.
+        spec: patch size, dimensions, intensity.
+        n_samples: samples of an epoch, shared out over the cases by their size; None for as many as patches cover the
+            cases once.
+        foreground_fraction: probability that a patch is centred on a foreground pixel.
+        augment: applied to each patch, or None.
+        seed: of the run.
+
+    Shape:
+        image (C, *patch), mask (*patch).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        records: Sequence[Record],
+        spec: DataSpec,
+        *,
+        n_samples: int | None,
+        foreground_fraction: float,
+        augment: Augment | None,
+        seed: int,
+    ) -> None:
+        self.store, self.records, self.spec, self.seed = store, records, spec, seed
+        self.foreground_fraction, self.augment = foreground_fraction, augment
+        self.size = _box(spec)
+        cover = np.array([max(1, round(np.prod(r.shape[1:]) / np.prod(self.size))) for r in records])
+        self.ends = np.cumsum(cover)
+        self.n_samples = n_samples or int(self.ends[-1])
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        epoch, index = key
+        rng = generator(self.seed, epoch, index)
+        cover = int(self.ends[-1])
+        place = index if self.n_samples == cover else int(rng.integers(cover))
+        record = self.records[int(np.searchsorted(self.ends, place, side="right"))]
+        aimed = rng.random() < self.foreground_fraction
+        start = patch_start(rng, record.shape[1:], self.size, self.store.foreground(record.id) if aimed else None)
+        image, mask = read_region(self.store, Region(record, start, self.size), self.spec)
+        if self.augment is not None:
+            image, mask = self.augment(image, mask, rng)
+        return {"image": image.contiguous(), "mask": mask.contiguous(), "case": record.id}
+
+
+class RegionDataset(Dataset[Batch]):
+    """Whole slices, photos or tiles, each pixel of each case exactly once.
+
+    Args:
+        store: where the cases lie.
+        regions: what to read.
+        spec: dimensions, intensity.
+
+    Shape:
+        image (C, H, W), mask (H, W).
+    """
+
+    def __init__(self, store: Store, regions: Sequence[Region], spec: DataSpec) -> None:
+        self.store, self.regions, self.spec = store, regions, spec
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    def __getitem__(self, index: int) -> Batch:
+        region = self.regions[index]
+        image, mask = read_region(self.store, region, self.spec)
+        return {"image": image, "mask": mask, "case": region.record.id}
+
+
+class CaseDataset(Dataset[Batch]):
+    """Whole cases in their own grid.
+
+    Shape:
+        image (C, D, H, W), mask (D, H, W).
+    """
+
+    def __init__(self, store: Store, records: Sequence[Record], spec: DataSpec) -> None:
+        self.store, self.records, self.spec = store, records, spec
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Batch:
+        case_id = self.records[index].id
+        image = normalise(self.store.image(case_id), self.spec.intensity)
+        return {"image": image, "mask": _labels(self.store.mask(case_id)), "case": case_id}
+
+
+def cut_tiles(records: Sequence[Record], tile: tuple[int, int]) -> list[Region]:
+    """Cut every slice of every case into tiles that do not overlap; the last ones of a row or column are smaller.
+
+    Args:
+        records: cases.
+        tile: largest height and width of a tile.
+    """
+    return [
+        Region(record, (z, y, x), (1, min(tile[0], height - y), min(tile[1], width - x)))
+        for record in records
+        for _, depth, height, width in [record.shape]
+        for z in range(depth)
+        for y in range(0, height, tile[0])
+        for x in range(0, width, tile[1])
+    ]
+
+
+def read_region(store: Store, region: Region, spec: DataSpec) -> tuple[Tensor, Tensor]:
+    """Read, pad and normalise one box of a case.
+
+    Beyond the case the image repeats its border and the mask is ignored.
+
+    Returns:
+        2-D: image (C * n_slices, H, W), mask (H, W). 3-D: image (C, D, H, W), mask (D, H, W).
+    """
+    image, mask, (z, y, x) = store.image(region.record.id), store.mask(region.record.id), region.start
+    if spec.spatial_dims == 3:
+        cut = normalise(_crop(image, region.start, region.size, "edge"), spec.intensity)
+        return cut, _labels(_crop(mask, region.start, region.size, "constant"))
+    reach = spec.n_slices // 2
+    first, last = max(z - reach, 0), min(z + reach, image.shape[1] - 1)
+    slab = _crop(image, (first, y, x), (last - first + 1, *region.size[1:]), "edge")
+    stacked = stack_slices(normalise(slab, spec.intensity), z - first, spec.n_slices)
+    return stacked, _labels(_crop(mask, region.start, region.size, "constant"))[0]
+
+
+def _box(spec: DataSpec) -> tuple[int, ...]:
+    return spec.patch_size if spec.spatial_dims == 3 else (1, *spec.patch_size)
+
+
+def _labels(mask: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(mask.astype(np.int64))
+
+
+def _crop(
+    array: NDArray[Any], start: Sequence[int], size: Sequence[int], mode: Literal["edge", "constant"]
+) -> NDArray[Any]:
+    lengths = array.shape[-3:]
+    inside: tuple[Any, ...] = tuple(
+        slice(max(s, 0), min(s + n, length)) for s, n, length in zip(start, size, lengths, strict=True)
+    )
+    cut = array[(..., *inside)]
+    margins = [(max(-s, 0), max(s + n - length, 0)) for s, n, length in zip(start, size, lengths, strict=True)]
+    if not any(map(any, margins)):
+        return cut
+    pad = [(0, 0)] * (array.ndim - 3) + margins
+    return np.pad(cut, pad, mode="edge") if mode == "edge" else np.pad(cut, pad, constant_values=IGNORE_INDEX)

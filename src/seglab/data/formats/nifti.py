@@ -1,0 +1,275 @@
+"""NIfTI volumes: read in one axis order, labels written back onto the file's own grid.
+
+Reading order: D runs from inferior to superior, H from anterior to posterior, W from the patient's right to the left,
+which is the radiologist's picture (front on top, the patient's right on the left side). Axes are permuted and flipped
+to the nearest such order by the affine; nothing is resampled, so an oblique volume stays oblique.
+"""
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from nibabel.wrapstruct import WrapStructError
+from numpy.typing import NDArray
+
+from seglab.data.integrity import check_file, shorten
+from seglab.errors import DataError
+from seglab.files import atomic_path
+from seglab.spec import Geometry
+
+SUFFIXES = (".nii", ".nii.gz")
+MAX_VOXELS = 2_000_000_000
+"""A header that claims more is refused before memory is taken."""
+
+AXES_TOLERANCE = 2e-3
+"""How far qform and sform axes may differ, in voxels per voxel: float32 quaternions are exact to 7e-4."""
+
+ORIGIN_TOLERANCE = 0.1
+"""How far qform and sform origins may differ, in voxels."""
+
+_orientations: Any = nib.orientations  # untyped
+_READING = _orientations.axcodes2ornt(("L", "P", "S"))
+_MAX_GZIP_RATIO = 1100
+_CHUNK = 1 << 20
+_BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    ImageFileError,
+    HeaderDataError,
+    HeaderTypeError,
+    WrapStructError,
+)
+
+
+def read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:
+    """Read a 3-D volume.
+
+    Args:
+        path: .nii or .nii.gz; trailing axes of length 1 are dropped.
+
+    Returns:
+        image: (1, D, H, W) in reading order, scl_slope and scl_inter applied; int16 when every value is an integer in
+            its range, else float32.
+        geometry: shape and affine of the file, spacing of the array.
+
+    Raises:
+        DataError: broken or cut file, not 3-D, NaN or infinite voxels, impossible or contradictory geometry.
+    """
+    stored, geometry = _load(path)
+    return _to_reading_order(_native(stored), geometry)[None], geometry
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """Read a label volume.
+
+    Returns:
+        (D, H, W) uint8 in the reading order of `read_volume`.
+
+    Raises:
+        DataError: as `read_volume`, and values that are no integers from 0 to 255.
+    """
+    stored, geometry = _load(path)
+    rounded = stored if stored.dtype.kind in "iu" else np.rint(stored)
+    odd = (np.abs(stored - rounded) > 1e-6) | (rounded < 0) | (rounded > 255)  # a slope of 1/255 is exact to 6e-8
+    if odd.any():
+        raise DataError(
+            f"{path} is no mask",
+            given=f"{np.count_nonzero(odd)} voxels such as {shorten(f'{v:g}' for v in np.unique(stored[odd]))}",
+            allowed="integers from 0 to 255",
+            fix="export the labels without interpolation as unsigned 8-bit integers",
+        )
+    return _to_reading_order(rounded.astype(np.uint8), geometry)
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Read only the header.
+
+    Raises:
+        DataError: no NIfTI, not 3-D, or impossible or contradictory geometry.
+    """
+    with _opened(path) as image:
+        return _geometry(image.header, path)
+
+
+def write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
+    """Write labels onto the grid of the file they were predicted from, in one piece.
+
+    Axis order, shape, affine (qform and sform with their codes), zooms and units are those of `like`; the values are
+    stored as uint8 without scaling. Texts and extensions of the header are left out: they may name the patient.
+
+    Args:
+        labels: (D, H, W) in reading order.
+        like: the image that was read.
+        target: .nii or .nii.gz.
+
+    Raises:
+        DataError: labels of another size, or a target with another ending.
+        OSError: when the target cannot be written; no file is left under its name.
+    """
+    with _opened(like) as image:
+        header, geometry, image_class = image.header.copy(), _geometry(image.header, like), type(image)
+    stored = _to_file_order(labels, geometry)
+    if stored.shape != geometry.shape or not target.name.endswith(SUFFIXES):
+        raise DataError(
+            f"labels cannot be written to {target}",
+            given=f"labels {labels.shape} for {like}, which is {geometry.shape} in its own axis order",
+            allowed=f"labels of the size that was read, a target that ends in {' or '.join(SUFFIXES)}",
+            fix="write the labels of the image that `like` names, under a NIfTI name",
+        )
+    content = image_class(stored.reshape(header.get_data_shape()), None, _label_header(header)).to_bytes()
+    with atomic_path(target) as temporary:
+        # without a time stamp equal labels give equal files
+        temporary.write_bytes(gzip.compress(content, 6, mtime=0) if target.suffix == ".gz" else content)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Give the nibabel image of an open file; a gzip stream is read to its end, which checks its CRC, by `_load`."""
+    check_file(path, SUFFIXES)
+    try:
+        with path.open("rb") as raw:
+            stream: Any = gzip.GzipFile(fileobj=raw) if path.name.lower().endswith(".gz") else raw
+            yield _image_class(stream).from_stream(stream)
+    except _BROKEN as error:
+        raise DataError(
+            f"{path} cannot be read as NIfTI",
+            given=f"{type(error).__name__}: {error}",
+            allowed="a complete single-file NIfTI-1 or NIfTI-2 volume",
+            fix="fetch or export the file again, or take it out of the data set",
+        ) from error
+
+
+def _image_class(stream: Any) -> type[Any]:
+    start = stream.peek(4)[:4]
+    is_nifti2 = start in (struct.pack("<i", 540), struct.pack(">i", 540))
+    return nib.Nifti2Image if is_nifti2 else nib.Nifti1Image
+
+
+def _load(path: Path) -> tuple[NDArray[Any], Geometry]:
+    """Voxels (X, Y, Z) in file order with scaling applied, all finite, and the geometry."""
+    with _opened(path) as image:
+        geometry = _geometry(image.header, path)
+        _check_length(image, path)
+        data = image.dataobj
+        stored = data.get_unscaled() if (data.slope, data.inter) == (1.0, 0.0) else np.asarray(data, dtype=np.float32)
+        _read_on(image.file_map["image"].fileobj, path)
+    stored = np.asarray(stored).reshape(geometry.shape)
+    n_bad = 0 if stored.dtype.kind in "iu" else stored.size - int(np.count_nonzero(np.isfinite(stored)))
+    if n_bad:
+        raise DataError(
+            f"{path} holds voxels that are no numbers",
+            given=f"{n_bad} of {stored.size} voxels are NaN or infinite",
+            allowed="finite values",
+            fix="export the volume again, or replace these voxels by the value of air",
+        )
+    return stored, geometry
+
+
+def _check_length(image: Any, path: Path) -> None:
+    claimed = int(np.prod(image.header.get_data_shape(), dtype=object)) * image.header.get_data_dtype().itemsize
+    size = path.stat().st_size
+    if claimed > size * (_MAX_GZIP_RATIO if path.name.lower().endswith(".gz") else 1):
+        raise EOFError(f"the header claims {claimed} bytes of voxels, the file has {size}")
+
+
+def _read_on(stream: BinaryIO, path: Path) -> None:
+    """Read to the end, at most as far again as the voxels went, so that the checksum behind them is compared."""
+    left = stream.tell() + _CHUNK
+    while chunk := stream.read(_CHUNK):
+        left -= len(chunk)
+        if left < 0:
+            raise EOFError(f"{path.name} goes on far behind the last voxel that its header announces")
+
+
+def _geometry(header: Any, path: Path) -> Geometry:
+    shape = tuple(int(n) for n in header.get_data_shape())
+    dtype = header.get_data_dtype()
+    n_voxels = int(np.prod(shape, dtype=object))
+    if len(shape) < 3 or min(shape) < 1 or any(n > 1 for n in shape[3:]) or n_voxels > MAX_VOXELS:
+        _refuse(path, "is no volume that can be used", f"shape {shape}", f"3 axes, at most {MAX_VOXELS} voxels")
+    if dtype.kind not in "iuf":
+        _refuse(path, "has no plain numbers as voxels", f"data type {dtype}", "integers or floats, one per voxel")
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    _check_affine(affine, path)
+    _check_forms(header, path)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    axis_of = {int(world): axis for axis, (world, _) in enumerate(_orientations.io_orientation(affine))}
+    return Geometry(
+        shape=shape[:3],
+        spacing=(float(spacing[axis_of[2]]), float(spacing[axis_of[1]]), float(spacing[axis_of[0]])),
+        affine=tuple(tuple(float(value) for value in row) for row in affine),
+    )
+
+
+def _check_affine(affine: NDArray[np.float64], path: Path) -> None:
+    allowed = "a finite affine with three independent axes"
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or lengths.min() == 0:
+        _refuse(path, "has an impossible affine", str(affine.tolist()), allowed)
+    if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
+        _refuse(path, "has an affine whose axes lie in one plane", str(affine.round(4).tolist()), allowed)
+
+
+def _check_forms(header: Any, path: Path) -> None:
+    """Readers differ in which of the two affines they believe, so they must agree where both are set."""
+    if not (header["qform_code"] > 0 and header["sform_code"] > 0):
+        return
+    qform, sform = header.get_qform(), header.get_sform()
+    lengths = np.linalg.norm(sform[:3, :3], axis=0)
+    axes = np.linalg.norm(qform[:3, :3] - sform[:3, :3], axis=0) / lengths
+    origin = np.linalg.norm(qform[:3, 3] - sform[:3, 3]) / lengths.min()
+    if not (axes.max() <= AXES_TOLERANCE and origin <= ORIGIN_TOLERANCE):
+        given = f"qform {qform.round(4).tolist()}, sform {sform.round(4).tolist()}"
+        _refuse(path, "has a qform and an sform that disagree", given, "one affine in both, or one code set to 0")
+
+
+def _refuse(path: Path, what: str, given: str, allowed: str) -> NoReturn:
+    raise DataError(
+        f"{path} {what}",
+        given=given,
+        allowed=allowed,
+        fix="export the volume again with a correct header, or take it out of the data set",
+    )
+
+
+def _native(stored: NDArray[Any]) -> NDArray[Any]:
+    limits = np.iinfo(np.int16)
+    in_range = limits.min <= stored.min() and stored.max() <= limits.max
+    if in_range and (stored.dtype.kind in "iu" or bool(np.all(stored == np.rint(stored)))):
+        return stored.astype(np.int16)
+    return stored.astype(np.float32)
+
+
+def _to_reading_order(stored: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    own = _orientations.io_orientation(np.asarray(geometry.affine))
+    turned = _orientations.apply_orientation(stored, _orientations.ornt_transform(own, _READING))
+    return np.ascontiguousarray(turned.transpose(2, 1, 0))  # (X, Y, Z) -> (D, H, W)
+
+
+def _to_file_order(labels: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    own = _orientations.io_orientation(np.asarray(geometry.affine))
+    back = _orientations.ornt_transform(_READING, own)
+    turned: NDArray[np.uint8] = _orientations.apply_orientation(labels.transpose(2, 1, 0), back)
+    return turned
+
+
+def _label_header(header: Any) -> Any:
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = 0  # a CT window would hide the labels
+    for text in ("descrip", "aux_file", "intent_name"):
+        header[text] = b""
+    header.extensions.clear()
+    return header

@@ -1,0 +1,209 @@
+"""What makes data unusable, told before any training: every check raises a DataError that names the file."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from seglab.errors import DataError
+from seglab.spec import Geometry
+
+AFFINE_TOLERANCE = 1e-3
+"""Largest difference of two affines that still count as equal, as a share of the voxel size."""
+
+N_SHOWN = 5
+
+_orientations: Any = nib.orientations  # untyped
+
+
+def check_mask_values(
+    mask: NDArray[np.uint8], allowed: Collection[int], file: Path, class_names: Sequence[str]
+) -> None:
+    """Refuse a mask that holds a value without a meaning.
+
+    Args:
+        mask: (D, H, W).
+        allowed: the legal values; IGNORE_INDEX only when it is among them.
+        file: the mask's file, for the message.
+        class_names: index is the class, for the message.
+
+    Raises:
+        DataError: names the values and how many pixels have each.
+    """
+    counts = np.bincount(mask.ravel(), minlength=256)
+    unknown = [int(value) for value in np.flatnonzero(counts) if value not in allowed]
+    if unknown:
+        raise DataError(
+            f"{file} holds mask values that no class has",
+            given=shorten(f"{value} ({counts[value]} pixels)" for value in unknown),
+            allowed=f"{sorted(allowed)}; classes: {', '.join(f'{i}={name}' for i, name in enumerate(class_names))}",
+            fix="correct the mask, or declare the value in the data configuration",
+        )
+
+
+def check_same_size(image_shape: Sequence[int], mask_shape: Sequence[int], image_file: Path, mask_file: Path) -> None:
+    """Refuse a mask of another size than its image; nothing is ever resized to fit.
+
+    Args:
+        image_shape: (C, D, H, W) or (D, H, W); the last three axes count.
+        mask_shape: (D, H, W).
+        image_file: for the message.
+        mask_file: for the message.
+
+    Raises:
+        DataError: names both files and both sizes.
+    """
+    image_size, mask_size = tuple(image_shape)[-3:], tuple(mask_shape)[-3:]
+    if image_size != mask_size:
+        raise DataError(
+            f"{mask_file} has another size than its image {image_file}",
+            given=f"image {_times(image_size)}, mask {_times(mask_size)} (depth x height x width)",
+            allowed="the same size",
+            fix="export the mask again on the grid of the image, or take the pair out of the data set",
+        )
+
+
+def check_same_affine(image: Geometry, mask: Geometry, image_file: Path, mask_file: Path) -> None:
+    """Refuse a volume mask that lies elsewhere in the patient than its image.
+
+    The affines are compared after both files are brought to one axis order, as they are when read: a mask that is
+    stored with other axes but covers the same voxels is legal.
+
+    Args:
+        image: geometry of the image, 4x4 affine.
+        mask: geometry of the mask, 4x4 affine.
+        image_file: for the message.
+        mask_file: for the message.
+
+    Raises:
+        DataError: says whether spacing, direction or origin differ, and both values.
+    """
+    (image_spacing, image_axes, image_origin), (mask_spacing, mask_axes, mask_origin) = _parts(image), _parts(mask)
+    voxel = float(image_spacing.min())
+    parts = [
+        ("spacing", image_spacing, mask_spacing, AFFINE_TOLERANCE * voxel),
+        ("direction", image_axes, mask_axes, AFFINE_TOLERANCE),
+        ("origin", image_origin, mask_origin, AFFINE_TOLERANCE * max(voxel, 1.0)),
+    ]
+    wrong = [(name, a, b) for name, a, b, limit in parts if float(np.abs(a - b).max()) > limit]
+    if wrong:
+        raise DataError(
+            f"{mask_file} and its image {image_file} differ in {', '.join(name for name, _, _ in wrong)}",
+            given="; ".join(f"{name}: image {a.round(4).tolist()}, mask {b.round(4).tolist()}" for name, a, b in wrong),
+            allowed=f"the same affine within {AFFINE_TOLERANCE} of a voxel (mm, axes to right, anterior, superior)",
+            fix="export the mask again from the image it was drawn on, or take the pair out of the data set",
+        )
+
+
+def pair_files(
+    images: Sequence[Path], masks: Sequence[Path], key: Callable[[Path], str]
+) -> list[tuple[str, Path, Path]]:
+    """Find the mask of every image.
+
+    Args:
+        images: image files.
+        masks: mask files.
+        key: what an image and its mask have in common.
+
+    Returns:
+        (key, image, mask), sorted by key.
+
+    Raises:
+        DataError: two files of one key, an image without mask or a mask without image; all are counted, five named.
+    """
+    image_of, mask_of = _by_key(images, key), _by_key(masks, key)
+    no_mask, no_image = sorted(image_of.keys() - mask_of.keys()), sorted(mask_of.keys() - image_of.keys())
+    if no_mask or no_image:
+        raise DataError(
+            "images and masks do not pair up",
+            given=f"{len(no_mask)} images without mask ({shorten(str(image_of[name]) for name in no_mask)}), "
+            f"{len(no_image)} masks without image ({shorten(str(mask_of[name]) for name in no_image)})",
+            allowed="one mask for each image and one image for each mask",
+            fix="add the missing files or move the lonely ones out of the folder",
+        )
+    return [(name, image_of[name], mask_of[name]) for name in sorted(image_of)]
+
+
+def check_root(root: Path, wanted: str, fix: str) -> None:
+    """Refuse a data folder that is not there.
+
+    Args:
+        root: the folder.
+        wanted: what it should hold, e.g. "volume-*.nii[.gz] and segmentation-*.nii[.gz]".
+        fix: what to type.
+
+    Raises:
+        DataError: the folder is missing or is a file.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"{root} is {'not a folder' if root.exists() else 'missing'}",
+            given=f"data.root={root} (seen from {Path.cwd()})",
+            allowed=f"a folder with {wanted}",
+            fix=fix,
+        )
+
+
+def check_file(path: Path, suffixes: Sequence[str]) -> None:
+    """Refuse what cannot be a file of the wanted kind before a decoder sees it.
+
+    Args:
+        path: the file.
+        suffixes: legal endings, lower case.
+
+    Raises:
+        DataError: missing, a folder, zero bytes or another ending.
+    """
+    if not path.is_file():
+        state = "is a folder, not a file" if path.is_dir() else "does not exist"
+    elif not path.name.lower().endswith(tuple(suffixes)):
+        state = "has an ending that this reader does not know"
+    elif path.stat().st_size == 0:
+        state = "is empty (0 bytes)"
+    else:
+        return
+    raise DataError(
+        f"{path} {state}",
+        given=str(path),
+        allowed=f"a readable file that ends in {', '.join(suffixes)}",
+        fix="fetch or export the file again, or take it out of the data set",
+    )
+
+
+def shorten(items: Iterable[str]) -> str:
+    """Join the first five items with commas and say how many more there are."""
+    listed = list(items)
+    rest = f" and {len(listed) - N_SHOWN} more" if len(listed) > N_SHOWN else ""
+    return ", ".join(listed[:N_SHOWN]) + rest
+
+
+def _by_key(files: Sequence[Path], key: Callable[[Path], str]) -> dict[str, Path]:
+    found: defaultdict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        found[key(file)].append(file)
+    twice = [f"{name!r}: {', '.join(map(str, same))}" for name, same in sorted(found.items()) if len(same) > 1]
+    if twice:
+        raise DataError(
+            f"{len(twice)} cases have more than one file",
+            given=shorten(twice),
+            allowed="one file per case",
+            fix="remove or rename the files that stand for the same case",
+        )
+    return {name: same[0] for name, same in found.items()}
+
+
+def _parts(geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Spacing (3,), unit axes (3, 3) and origin (3,) in mm, after the axes are ordered right, anterior, superior."""
+    affine = np.asarray(geometry.affine, dtype=np.float64)
+    orientation = _orientations.io_orientation(affine)
+    affine = affine @ _orientations.inv_ornt_aff(orientation, geometry.shape)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return spacing, affine[:3, :3] / spacing, affine[:3, 3]
+
+
+def _times(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

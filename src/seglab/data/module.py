@@ -1,0 +1,309 @@
+"""SegmentationData: from a root folder to batches, whatever the kind of data; one subclass per data set."""
+
+import os
+import shutil
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+from uuid import uuid4
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from seglab.data.augment import Augment
+from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
+from seglab.data.integrity import check_same_size
+from seglab.data.intensity import combine
+from seglab.data.plan import plan_patch
+from seglab.data.sampling import CaseSampler, EpochSampler, ShapeBatchSampler
+from seglab.data.splits import Splits, make_splits, read_splits, write_splits
+from seglab.data.store import Record, Sample, Store, build_store, store_key
+from seglab.errors import ConfigError, DataError
+from seglab.spec import IGNORE_INDEX, Case, DataSpec, Kind
+
+PHANTOM = "phantom"
+LARGEST_TILE = (1024, 1024)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SegmentationData(LightningDataModule):
+    """A data set: finds its cases, prepares them once, splits them by group and serves batches.
+
+    Args:
+        root: folder of the raw data, or "phantom" for synthetic data in the same format.
+        cache_dir: where prepared data and phantoms are kept.
+        dims: dimensions of the network's input, 2 or 3.
+        patch_size: spatial size of a training sample; None takes the median training case up to a limit.
+        batch_size: samples of a batch, per process.
+        samples_per_epoch: over all processes; None covers the training cases about once.
+        foreground_fraction: probability that a patch is centred on a foreground pixel.
+        val_fraction: share of cases for validation; 0 for none.
+        test_fraction: share of cases for the test; 0 for none.
+        split_seed: of the draw of groups.
+        split_file: JSON with the groups of train, val, test; None draws one and keeps it beside the prepared data.
+        num_workers: loader processes; None takes what the cores leave.
+        augment: training augmentation, None for none.
+        seed: of sampling and augmentation.
+
+    Raises:
+        ConfigError: arguments that contradict each other.
+        DataError: in `load`, when the data is missing, broken or too small.
+    """
+
+    root: str
+    cache_dir: str
+    dims: Literal[2, 3] = 2
+    patch_size: list[int] | None = None
+    batch_size: int = 8
+    samples_per_epoch: int | None = None
+    foreground_fraction: float = 0.33
+    val_fraction: float = 0.15
+    test_fraction: float = 0.2
+    split_seed: int = 0
+    split_file: str | None = None
+    num_workers: int | None = None
+    augment: Augment | None = None
+    seed: int = 0
+
+    dataset: ClassVar[str]
+    kind: ClassVar[Kind]
+    supported_dims: ClassVar[tuple[int, ...]] = (2,)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if self.dims not in self.supported_dims:
+            raise ConfigError(
+                f"data={self.dataset} has no samples in {self.dims} dimensions",
+                given=f"data.dims={self.dims}",
+                allowed=f"data.dims={' or '.join(map(str, self.supported_dims))}",
+                fix=f"set data.dims={self.supported_dims[0]}",
+            )
+        self._spec: DataSpec | None = None
+
+    # What a data set answers.
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Class names; the index is the class."""
+
+    @property
+    @abstractmethod
+    def class_colors(self) -> tuple[tuple[int, int, int], ...]:
+        """RGB of each class."""
+
+    @abstractmethod
+    def write_phantom(self, folder: Path) -> None:
+        """Write synthetic data in the real format."""
+
+    @abstractmethod
+    def find_cases(self, root: Path) -> list[Case]:
+        """List the cases under `root`; raises DataError when there are none or some have no partner."""
+
+    @abstractmethod
+    def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
+        """Read an image: (C, D, H, W) values, (D, H, W) validity, spacing along (D, H, W)."""
+
+    @abstractmethod
+    def read_mask(self, case: Case) -> NDArray[np.uint8]:
+        """Read and check the mask of a case: (D, H, W), class index or 255."""
+
+    @abstractmethod
+    def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
+        """Write (D, H, W) labels on the grid of the image file `like`; the ending is added to `target_stem`."""
+
+    @property
+    @abstractmethod
+    def suffixes(self) -> tuple[str, ...]:
+        """File name endings of images that `read_image` takes."""
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is background and stays out of means."""
+        return True
+
+    @property
+    def mask_values(self) -> tuple[int, ...]:
+        """The number that stands for each class in a mask we write."""
+        return tuple(range(len(self.class_names)))
+
+    @property
+    def stacked_slices(self) -> int:
+        """Neighbouring slices that a 2-D network gets as channels."""
+        return 1
+
+    @property
+    def clip(self) -> tuple[float | None, float | None]:
+        """Range of stored values that is kept."""
+        return None, None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments that change what is prepared; part of the store's key."""
+        return {"classes": self.class_names, "clip": self.clip}
+
+    # What happens with the answers.
+
+    def load(self, *, spec: DataSpec | None = None, test_split: str = "test") -> "SegmentationData":
+        """Prepare the data (once) and split it; everything that can fail fails here.
+
+        Args:
+            spec: of a trained network, whose intensity and patch size are kept; None measures the training cases.
+            test_split: which cases `test_dataloader` serves: train, val, test or all.
+
+        Returns:
+            self.
+        """
+        root = self._phantom_root() if self.root == PHANTOM else Path(self.root)
+        cases = self.find_cases(root)
+        folder = Path(self.cache_dir) / "prepared" / store_key(self.dataset, cases, self.settings)
+        if (folder / "cases.json").is_file():
+            self.store = Store(folder)
+        else:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            num_classes = len(self.class_names)
+            self.store = build_store(folder, cases, self._read_case, num_classes=num_classes, clip=self.clip)
+        everything: dict[str, tuple[Record, ...]] = {"all": self.store.records}
+        self.splits = {} if test_split == "all" else self._split(folder)
+        self.records = everything | {name: self._members(groups) for name, groups in self.splits.items()}
+        self.test_records = self.records[test_split]
+        self._spec = spec or self._describe(self.records["train"])
+        return self
+
+    @property
+    def spec(self) -> DataSpec:
+        """What networks and tasks need to know; only after `load`."""
+        if self._spec is None:
+            raise DataError(
+                "the data has not been loaded yet",
+                given=f"{type(self).__name__}.spec",
+                allowed="spec after load()",
+                fix="call load() first",
+            )
+        return self._spec
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Random patches, equally many on each rank."""
+        dataset = PatchDataset(
+            self.store,
+            self.records["train"],
+            self.spec,
+            n_samples=self.samples_per_epoch,
+            foreground_fraction=self.foreground_fraction,
+            augment=self.augment,
+            seed=self.seed,
+        )
+        rank, world = self._place()
+        sampler = EpochSampler(len(dataset), seed=self.seed, epoch=self._epoch, rank=rank, world=world)
+        full = len(sampler) >= self.batch_size
+        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=full)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Whole slices, photos or tiles (2-D) or whole cases (3-D), each once over all ranks."""
+        records = self.records["val"]
+        if not records:
+            return []
+        return self._cases(records) if self.spec.spatial_dims == 3 else self._tiles(records)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Whole cases, one at a time, each once over all ranks."""
+        return self._cases(self.test_records)
+
+    def _cases(self, records: tuple[Record, ...]) -> DataLoader[Batch]:
+        rank, world = self._place()
+        sampler = CaseSampler(len(records), rank=rank, world=world)
+        return self._loader(CaseDataset(self.store, records, self.spec), sampler=sampler, batch_size=None)
+
+    def _tiles(self, records: tuple[Record, ...]) -> DataLoader[Batch]:
+        tile = cast(tuple[int, int], self.spec.patch_size) if self.kind == "raster" else LARGEST_TILE
+        regions = cut_tiles(records, tile)
+        rank, world = self._place()
+        shapes = [region.size for region in regions]
+        batches = ShapeBatchSampler(shapes, batch_size=self.batch_size, rank=rank, world=world)
+        return self._loader(RegionDataset(self.store, regions, self.spec), batch_sampler=batches)
+
+    def _loader(self, dataset: Any, **order: Any) -> DataLoader[Batch]:
+        workers = self.num_workers if self.num_workers is not None else free_workers(self._place()[1])
+        return DataLoader(
+            dataset,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **order,
+        )
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer is not None else 0
+
+    def _read_case(self, case: Case) -> Sample:
+        image, valid, spacing = self.read_image(case.image_file)
+        mask = self.read_mask(case)
+        check_same_size(image.shape, mask.shape, case.image_file, case.mask_file)
+        return Sample(image, np.where(valid, mask, IGNORE_INDEX).astype(np.uint8), valid, spacing)
+
+    def _split(self, store_folder: Path) -> Splits:
+        sizes = Counter(record.group for record in self.store.records)
+        if self.split_file is not None:
+            return read_splits(Path(self.split_file), set(sizes))
+        name = f"split-seed{self.split_seed}-val{self.val_fraction:g}-test{self.test_fraction:g}.json"
+        file = store_folder / name
+        if not file.is_file():
+            draw = make_splits(
+                sizes, val_fraction=self.val_fraction, test_fraction=self.test_fraction, seed=self.split_seed
+            )
+            write_splits(file, draw)
+        return read_splits(file, set(sizes))
+
+    def _members(self, groups: tuple[str, ...]) -> tuple[Record, ...]:
+        return tuple(record for record in self.store.records if record.group in set(groups))
+
+    def _describe(self, train: tuple[Record, ...]) -> DataSpec:
+        low, high = self.clip
+        n_slices = self.stacked_slices if self.dims == 2 else 1
+        return DataSpec(
+            name=self.dataset,
+            kind=self.kind,
+            spatial_dims=self.dims,
+            in_channels=train[0].shape[0] * n_slices,
+            class_names=self.class_names,
+            class_colors=self.class_colors,
+            mask_values=self.mask_values,
+            has_background=self.has_background,
+            patch_size=plan_patch(self.patch_size, [record.shape[1:] for record in train], self.dims),
+            intensity=combine((record.moments for record in train), low=low, high=high),
+            n_slices=n_slices,
+        )
+
+    def _phantom_root(self) -> Path:
+        return phantom_folder(Path(self.cache_dir) / "phantoms" / self.dataset, self.write_phantom)
+
+
+def phantom_folder(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The phantom's folder, written now if it is not there yet; a half-written one never gets that name."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = folder.with_name(f".part-{folder.name}-{uuid4().hex[:8]}")
+        try:
+            write(temporary)
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster, with the same content
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def free_workers(world: int) -> int:
+    """Loader processes per rank: what the cores leave beside one for the network, four at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(4, cores // world - 1))

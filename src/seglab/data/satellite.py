@@ -1,0 +1,166 @@
+"""Satellite and aerial rasters: GeoTIFF with CRS and nodata, or pictures with colour-coded masks; split by scene."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seglab.data.formats import photo, raster
+from seglab.data.integrity import check_mask_values, check_root, pair_files
+from seglab.data.module import SegmentationData
+from seglab.data.phantoms import scenes
+from seglab.errors import ConfigError, DataError
+from seglab.spec import IGNORE_INDEX, Case, DataSpec
+
+FIX = "set data.root=<folder with images/ and masks/>, or train on a phantom: data.root=phantom"
+PALETTE = (*scenes.CLASS_COLORS, (150, 80, 200), (240, 220, 60), (0, 190, 190), (250, 150, 180), (255, 255, 255))
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SatelliteData(SegmentationData):
+    """Satellite and aerial rasters: GeoTIFF of any band count, or pictures with colour-coded masks; split by scene.
+
+    Finds images/ and masks/ with files of the same names, once or in one folder per scene. GeoTIFF masks of one band
+    hold class numbers; PNG masks hold colours, as RGB or as a palette. Nodata counts in no loss and no metric.
+
+    Args:
+        index_classes: classes of masks that hold numbers; the place is the number.
+        color_classes: classes of masks that hold colours: name to RRGGBB, in class order; empty when PNG masks hold
+            numbers too.
+        void_colors: colours that are ignored.
+        has_background: class 0 is background and stays out of means.
+        require_crs: refuse a GeoTIFF without coordinate reference system.
+
+    Raises:
+        ConfigError: a colour that is not RRGGBB.
+        DataError: masks of both kinds in one folder.
+    """
+
+    index_classes: list[str] = field(default_factory=lambda: list(scenes.CLASS_NAMES))
+    color_classes: dict[str, str] = field(default_factory=dict)
+    void_colors: list[str] = field(default_factory=list)
+    has_background: bool = False
+    require_crs: bool = True
+
+    dataset: ClassVar[str] = "satellite"
+    kind = "raster"
+    suffixes = (*raster.SUFFIXES, *PICTURES)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._in_colors = False
+        self._colors = {parse_color(text): index for index, text in enumerate(self.color_classes.values())}
+        self._voids = {parse_color(text): IGNORE_INDEX for text in self.void_colors}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes of the kind of masks that was found."""
+        return tuple(self.color_classes) if self._in_colors else tuple(self.index_classes)
+
+    @property
+    def class_colors(self) -> tuple[tuple[int, int, int], ...]:
+        """The colours of the masks, or of the phantom for class numbers."""
+        if self._in_colors:
+            return tuple(self._colors)
+        return tuple(PALETTE[index % len(PALETTE)] for index in range(len(self.index_classes)))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Includes the colour table."""
+        return {**super().settings, "colors": self._colors if self._in_colors else None, "voids": self.void_colors}
+
+    def write_phantom(self, folder: Path) -> None:
+        """Four-band GeoTIFF scenes with fields, water, buildings, roads and nodata."""
+        scenes.write(folder)
+
+    def find_cases(self, root: Path) -> list[Case]:
+        """Pair images and masks by name; the scene is the folder when there are several, else the file."""
+        check_root(root, "images/ and masks/", FIX)
+        folders = [folder for folder in sorted(root.rglob("images")) if folder.with_name("masks").is_dir()]
+        cases = [case for folder in folders for case in self._cases_in(folder, root, alone=len(folders) == 1)]
+        if not cases:
+            raise DataError(
+                f"no images/ beside masks/ with rasters under {root} (data.root)",
+                given=", ".join(sorted(file.name for file in root.iterdir())[:5]) or "an empty folder",
+                allowed=f"images/ and masks/ with files of the same names, ending in {', '.join(self.suffixes)}",
+                fix=FIX,
+            )
+        kinds = {case.mask_file.suffix.lower() in PICTURES and bool(self.color_classes) for case in cases}
+        if len(kinds) > 1:
+            raise DataError(
+                "masks with class numbers and masks with colours lie in one data set",
+                given=", ".join(sorted({case.mask_file.suffix for case in cases})),
+                allowed="GeoTIFF masks with class numbers, or pictures with colours",
+                fix="convert one kind, or set data.color_classes={} when the pictures hold class numbers",
+            )
+        self._in_colors = kinds.pop()
+        return cases
+
+    def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
+        """Read a GeoTIFF or a picture: (C, 1, H, W); nodata pixels are set to 0."""
+        if file.suffix.lower() not in raster.SUFFIXES:
+            image = photo.read_photo(file)
+            return image, np.ones(image.shape[1:], bool), (1.0, 1.0, 1.0)
+        image, valid, geometry = raster.read_raster(file, require_crs=self.require_crs)
+        return np.where(valid, image, np.zeros((), image.dtype)), valid, geometry.spacing
+
+    def read_mask(self, case: Case) -> NDArray[np.uint8]:
+        """Read class numbers or colours; nodata of image and mask is ignored."""
+        if self._in_colors:
+            return photo.read_color_mask(case.mask_file, self._colors | self._voids)
+        if case.mask_file.suffix.lower() in raster.SUFFIXES:
+            raster.check_same_grid(case.image_file, case.mask_file)
+            mask = raster.read_mask(case.mask_file, values=None)
+        else:
+            mask = photo.read_index_mask(case.mask_file)
+        check_mask_values(mask, (*range(len(self.class_names)), IGNORE_INDEX), case.mask_file, self.class_names)
+        return mask
+
+    def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
+        """Write a GeoTIFF on the grid of a GeoTIFF, a PNG for a picture."""
+        if like.suffix.lower() in raster.SUFFIXES:
+            target = target_stem.with_name(f"{target_stem.name}.tif")
+            raster.write_labels(labels, like, target, mask_values=spec.mask_values, colors=spec.class_colors)
+            return target
+        target = target_stem.with_name(f"{target_stem.name}.png")
+        photo.write_labels(labels, target, mask_values=spec.mask_values, colors=spec.class_colors)
+        return target
+
+    def _cases_in(self, folder: Path, root: Path, *, alone: bool) -> list[Case]:
+        images, masks = (self._rasters(part) for part in (folder, folder.with_name("masks")))
+        scene = folder.parent.relative_to(root).as_posix()
+        pairs = pair_files(images, masks, key=lambda file: file.stem)
+        if alone:
+            return [Case(slug(stem), image, mask, group=stem) for stem, image, mask in pairs]
+        return [Case(slug(f"{scene}-{stem}"), image, mask, group=scene) for stem, image, mask in pairs]
+
+    def _rasters(self, folder: Path) -> list[Path]:
+        return sorted(file for file in folder.iterdir() if file.name.lower().endswith(self.suffixes))
+
+
+def parse_color(text: str) -> tuple[int, int, int]:
+    """RGB of "RRGGBB", with or without a leading #.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    digits = str(text).removeprefix("#")
+    try:
+        red, green, blue = bytes.fromhex(digits)
+    except ValueError as error:
+        raise ConfigError(
+            "this is no colour",
+            given=str(text),
+            allowed="six hexadecimal digits RRGGBB",
+            fix='write it with quotes, e.g. data.void_colors=["9B9B9B"]',
+        ) from error
+    return red, green, blue
+
+
+def slug(text: str) -> str:
+    """A name that is safe as a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)

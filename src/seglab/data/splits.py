@@ -1,0 +1,102 @@
+"""Splits by group: no patient, photo or scene stands in two of train, val and test."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from seglab.errors import DataError
+from seglab.files import write_text
+
+SPLITS = ("train", "val", "test")
+Splits = dict[str, tuple[str, ...]]
+"""Group names of each split."""
+
+
+def make_splits(group_sizes: Mapping[str, int], *, val_fraction: float, test_fraction: float, seed: int) -> Splits:
+    """Share out groups so that the case counts come close to the fractions.
+
+    Groups come in an order drawn from the seed. Each wanted split gets one group first, then each further group goes to
+    the split that lacks most cases. The order depends on the seed and the group names alone, not on the platform.
+
+    Args:
+        group_sizes: number of cases of each group.
+        val_fraction: share of cases for validation, 0 for none.
+        test_fraction: share of cases for the test, 0 for none.
+        seed: any integer.
+
+    Raises:
+        DataError: fractions that leave nothing to train on, or fewer groups than splits.
+    """
+    fractions = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
+    if min(val_fraction, test_fraction) < 0 or fractions["train"] <= 0:
+        raise DataError(
+            "the split leaves nothing to train on",
+            given=f"val_fraction={val_fraction}, test_fraction={test_fraction}",
+            allowed="two numbers from 0 up whose sum is below 1",
+            fix="set data.val_fraction=0.15 data.test_fraction=0.15",
+        )
+    wanted = [split for split in reversed(SPLITS) if fractions[split] > 0]
+    if len(group_sizes) < len(wanted):
+        raise DataError(
+            "there are fewer groups than splits",
+            given=f"{len(group_sizes)} group(s) ({', '.join(sorted(group_sizes))}) for {', '.join(sorted(wanted))}",
+            allowed="at least one group (patient, photo or scene) for each split",
+            fix="add data, or set data.val_fraction=0 (the last checkpoint is kept) or data.test_fraction=0",
+        )
+    lacking = {split: fractions[split] * sum(group_sizes.values()) for split in wanted}
+    chosen: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for number, group in enumerate(sorted(group_sizes, key=lambda name: _draw(seed, name))):
+        split = wanted[number] if number < len(wanted) else max(lacking, key=lambda name: lacking[name])
+        chosen[split].append(group)
+        lacking[split] -= group_sizes[group]
+    return {split: tuple(sorted(groups)) for split, groups in chosen.items()}
+
+
+def read_splits(file: Path, groups: set[str]) -> Splits:
+    """Read a split file and hold it against the groups that exist.
+
+    The file is JSON: {"train": [groups], "val": [groups], "test": [groups]}; a split may be empty or left out.
+
+    Raises:
+        DataError: unreadable file, a group in two splits, an unknown group, or a group in no split.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        splits = {split: tuple(str(group) for group in content.get(split, ())) for split in SPLITS}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(
+            "the split file cannot be read",
+            given=f"{file}: {error}",
+            allowed='JSON such as {"train": ["1", "2"], "val": ["3"], "test": ["4"]}',
+            fix="correct the file, or leave data.split_file out to have one drawn",
+        ) from error
+    _check_splits(splits, groups, file)
+    return splits
+
+
+def write_splits(file: Path, splits: Splits) -> None:
+    """Write a split file; it is reused by every later run on the same data and settings."""
+    write_text(file, json.dumps(splits, indent=2) + "\n")
+
+
+def _check_splits(splits: Splits, groups: set[str], file: Path) -> None:
+    counts = Counter(group for members in splits.values() for group in members)
+    faults = {
+        "stand in two splits": [group for group, n in counts.items() if n > 1],
+        "do not exist in the data": sorted(counts.keys() - groups),
+        "stand in no split": sorted(groups - counts.keys()),
+    }
+    for fault, names in faults.items():
+        if names:
+            raise DataError(
+                f"the split file does not fit the data: {len(names)} group(s) {fault}",
+                given=f"{file}: {', '.join(names[:5])}",
+                allowed="every group of the data in exactly one of train, val, test",
+                fix="correct the file, or leave data.split_file out to have one drawn",
+            )
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()

@@ -1,0 +1,192 @@
+"""From a plain configuration to the objects of a run; everything that can be wrong is found here, on the CPU."""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
+
+from seglab.callbacks.best import KeptScores
+from seglab.data.module import SegmentationData
+from seglab.errors import ConfigError, DataError, SeglabError
+from seglab.run.engine import Engine
+from seglab.run.make import make
+from seglab.spec import DataSpec
+from seglab.task.segmentation import SegmentationTask
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The objects of a run.
+
+    Args:
+        data: loaded and split.
+        task: network, loss and metrics.
+        trainer: Lightning's.
+        config: plain configuration that all of it was built from.
+    """
+
+    data: SegmentationData
+    task: SegmentationTask
+    trainer: Trainer
+    config: Config
+
+
+def build(config: Config, run_dir: Path) -> Run:
+    """Build and check everything before any training.
+
+    Args:
+        config: resolved, plain data.
+        run_dir: folder of the run.
+
+    Raises:
+        SeglabError: what does not exist or does not fit, and what to type.
+    """
+    seed_everything(config["seed"], workers=True, verbose=False)
+    engine: Engine = make(config["trainer"], "trainer")
+    data = build_data(config).load()
+    check_ranks(data, engine.world_size)
+    task = build_task(config, data.spec)
+    check_patch(task, data.batch_size)
+    if engine.compile:
+        task.net.compile()
+    callbacks = build_callbacks(config, task, run_dir, validates=bool(data.records["val"]))
+    return Run(data, task, engine.trainer(callbacks=callbacks, loggers=[], run_dir=run_dir), config)
+
+
+def build_data(config: Config) -> SegmentationData:
+    """The data module, not yet loaded."""
+    augment = make(config["augment"], "augment") if config.get("augment") else None
+    data: SegmentationData = make(config["data"], "data", augment=augment, seed=config["seed"])
+    return data
+
+
+def build_task(config: Config, spec: DataSpec) -> SegmentationTask:
+    """Network, loss, optimizer and schedule for data of this kind."""
+    return SegmentationTask(
+        net=make(
+            config["model"],
+            "model",
+            in_channels=spec.in_channels,
+            num_classes=spec.num_classes,
+            spatial_dims=spec.spatial_dims,
+        ),
+        loss=make(with_background(config["loss"], spec), "loss"),
+        optimizer=make(config["optimizer"], "optimizer"),
+        scheduler=make(config["scheduler"], "scheduler"),
+        sliding_window=make(config["inference"], "inference"),
+        spec=spec,
+        seed=config["seed"],
+        channels_last=config["trainer"]["channels_last"],
+        config=json.dumps(config),
+    )
+
+
+def with_background(loss: Config, spec: DataSpec) -> Config:
+    """A loss whose terms count class 0 where the data has no background and the term leaves it open (null)."""
+    choice = {"include_background": not spec.has_background}
+    terms = {
+        name: {**term, **choice} if term.get("include_background", 0) is None else term
+        for name, term in loss["terms"].items()
+    }
+    return {**loss, "terms": terms}
+
+
+def build_callbacks(config: Config, task: SegmentationTask, run_dir: Path, *, validates: bool) -> list[Callback]:
+    """Callbacks of the configuration; without validation nothing can be monitored, and the last state is kept."""
+    callbacks: list[Callback] = [KeptScores()]
+    for name, node in (config.get("callbacks") or {}).items():
+        callback = make(_placed(node, run_dir), f"callbacks.{name}")
+        if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor:
+            check_monitor(callback.monitor, task.metric_names(), name)
+            if not validates:
+                rank_zero_info(
+                    f"no validation cases: callbacks.{name} cannot watch {callback.monitor}; last state kept"
+                )
+                if isinstance(callback, EarlyStopping):
+                    continue
+                callback.monitor = None
+        callbacks.append(callback)
+    return callbacks
+
+
+def check_monitor(monitor: str, known: list[str], name: str) -> None:
+    """Refuse a monitored metric that validation will not log.
+
+    Raises:
+        ConfigError: names the nearest metric.
+    """
+    if monitor not in known:
+        nearest = get_close_matches(monitor, known, n=1, cutoff=0.3)
+        raise ConfigError(
+            f"callbacks.{name} watches a metric that is not logged",
+            given=f"callbacks.{name}.monitor={monitor}",
+            allowed=", ".join(known),
+            fix=f"set callbacks.{name}.monitor={nearest[0] if nearest else known[0]}",
+        )
+
+
+def check_ranks(data: SegmentationData, world_size: int) -> None:
+    """Refuse fewer cases than processes: a process without a case would leave the others waiting.
+
+    Raises:
+        DataError: names the split.
+    """
+    for split in ("train", "val", "test"):
+        n_cases = len(data.records[split])
+        if 0 < n_cases < world_size:
+            raise DataError(
+                f"the {split} split has fewer cases than processes",
+                given=f"{n_cases} {split} case(s) for {world_size} processes (trainer.devices x trainer.num_nodes)",
+                allowed=f"at least {world_size} cases in each split",
+                fix=f"set trainer.devices={n_cases}, or a larger data.{split}_fraction"
+                if split != "train"
+                else f"set trainer.devices={n_cases}, or smaller data.val_fraction and data.test_fraction",
+            )
+
+
+def check_patch(task: SegmentationTask, batch_size: int) -> None:
+    """Push the shape of one training batch through a weightless copy of the network.
+
+    Raises:
+        ConfigError: when the network cannot take it.
+    """
+    probe = deepcopy(task.net).to("meta").train()
+    size = probe.input_size_for(task.spec.patch_size)
+    try:
+        with torch.no_grad():
+            logits = probe(torch.empty(batch_size, task.spec.in_channels, *size, device="meta"))
+        fault = None if _covers(logits.shape[2:], task.spec.patch_size) else f"gives logits of {tuple(logits.shape)}"
+    except SeglabError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        fault = str(error)
+    if fault:
+        raise ConfigError(
+            f"{type(task.net).__name__} cannot train on this patch",
+            given=f"data.patch_size={list(task.spec.patch_size)}, data.batch_size={batch_size}: {fault}",
+            allowed="patches that leave more than one pixel per batch at the network's lowest level",
+            fix=f"set data.patch_size={[max(2 * n, 64) for n in task.spec.patch_size]} or data.batch_size=2",
+        )
+
+
+def _covers(size: torch.Size, patch: tuple[int, ...]) -> bool:
+    return all(length >= wanted for length, wanted in zip(size, patch, strict=True))
+
+
+def _placed(node: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
+    """Fill in the run folder where a callback asks for one."""
+    folders = {
+        "ModelCheckpoint": {"dirpath": str(run_dir / "checkpoints")},
+        "PredictionImages": {"run_dir": str(run_dir)},
+    }
+    return {**node, **folders.get(str(node["_target_"]).rpartition(".")[2], {})}

@@ -1,0 +1,113 @@
+"""The way from a shell to a job: resolvers, one call, and errors that say what to type. Imports hydra only."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from seglab.errors import ConfigError, SeglabError
+from seglab.run.catalogue import CONF, help_lines, names
+from seglab.run.ids import run_dir, run_id
+
+OmegaConf.register_new_resolver("run_id", run_id, replace=True)
+OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+OmegaConf.register_new_resolver("choices", help_lines, replace=True)
+
+
+def launch(main: Callable[[], None], config_name: str) -> None:
+    """Run a hydra entry point; after a refused override, say which names exist.
+
+    Args:
+        main: the function decorated by `hydra.main`.
+        config_name: name of its primary config.
+    """
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code == 1 and not isinstance(stop, Refused):
+            explain(sys.argv[1:], config_name)
+        raise
+
+
+class Refused(SystemExit):
+    """The end of a job after an error that the user can mend; its message has been shown."""
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """End with exit code 1 and the message alone, no traceback, when the user can mend the error."""
+    try:
+        yield
+    except SeglabError as error:
+        sys.stderr.write(f"\nError: {error}\n")
+        raise Refused(1) from None
+
+
+def explain(arguments: list[str], config_name: str) -> None:
+    """Write to stderr what is wrong with the overrides, if anything is."""
+    texts = [text for text in arguments if "=" in text and not text.startswith("-")]
+    try:
+        overrides = OverridesParser.create().parse_overrides(texts)
+        for override in overrides:
+            check_override(override, overrides, config_name)
+    except ConfigError as error:
+        sys.stderr.write(f"\nError: {error}\n")
+    except HydraException:
+        return  # a syntax error: hydra's own message names the place
+
+
+def check_override(override: Override, overrides: list[Override], config_name: str) -> None:
+    """Refuse an override whose group, choice or key does not exist.
+
+    Raises:
+        ConfigError: names the nearest valid name.
+    """
+    key, value = override.key_or_group, override.value()
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+    if key in groups:
+        for choice in value if isinstance(value, list) else [value]:
+            _check_name(str(choice), names(key), f"{key}=", f"there is no {key} named {choice!r}")
+    elif not override.is_add() and not key.startswith("hydra"):
+        chosen = [
+            str(o.input_line) for o in overrides if o.key_or_group in groups and o.value() in names(o.key_or_group)
+        ]
+        _check_key(key, _compose(config_name, chosen), groups)
+
+
+def _check_key(key: str, config: DictConfig, groups: list[str]) -> None:
+    node: Any = config
+    path = ""
+    for part in key.split("."):
+        allowed = [str(name) for name in node] if isinstance(node, DictConfig) else []
+        if part not in allowed:
+            extra = groups if not path else []
+            _check_name(part, sorted({*allowed, *extra} - {"hydra"}), path, f"there is no key {key!r}")
+            return
+        node, path = node[part] if not OmegaConf.is_missing(node, part) else None, f"{path}{part}."
+
+
+def _check_name(name: str, allowed: list[str], prefix: str, what: str) -> None:
+    if name in allowed or name == "None":
+        return
+    nearest = get_close_matches(name, allowed, n=1, cutoff=0.4)
+    suffix = "" if prefix.endswith("=") else "=..."
+    raise ConfigError(
+        what,
+        given=f"{prefix}{name}",
+        allowed=", ".join(allowed) or "nothing below this key",
+        fix=f"type {prefix}{nearest[0]}{suffix}" if nearest else "choose one of the names above",
+    )
+
+
+def _compose(config_name: str, overrides: list[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(config_name, overrides=overrides)

@@ -1,0 +1,152 @@
+"""Engine: how a run uses the hardware; builds the Lightning trainer from explicit settings."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
+
+from seglab.errors import ConfigError
+
+PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed", "64-true")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Settings of the Lightning trainer and of the processor.
+
+    Args:
+        max_epochs: end of the training.
+        max_steps: optimizer steps, -1 for no limit.
+        max_time: DD:HH:MM:SS or null.
+        accelerator: auto, cpu, gpu, mps.
+        devices: processes (CPU) or devices (GPU) of a node, or auto: 1 on CPUs, all on GPUs.
+        num_nodes: machines.
+        precision: auto, 32-true, bf16-mixed, 16-mixed or 64-true; auto takes bf16-mixed where the hardware has it.
+        channels_last: memory layout of network and images.
+        compile: compile the network in place.
+        threads: torch threads per process; null shares the cores out.
+        accumulate_grad_batches: batches per optimizer step.
+        gradient_clip_val: largest gradient norm, null for none.
+        check_val_every_n_epoch: epochs between validations.
+        log_every_n_steps: steps between log rows.
+        limit_train_batches: for a quick look: batches (integer) or share (float).
+        limit_val_batches: the same for validation.
+        limit_test_batches: the same for the test.
+        num_sanity_val_steps: validation batches before the first epoch.
+        deterministic: refuse operations without a deterministic form.
+        detect_anomaly: find the operation that made a NaN, slow.
+        profiler: null, simple, advanced or pytorch.
+        timeout_s: seconds after which a process gives up waiting for the others.
+    """
+
+    max_epochs: int = 100
+    max_steps: int = -1
+    max_time: str | None = None
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    num_nodes: int = 1
+    precision: str = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    threads: int | None = None
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = None
+    check_val_every_n_epoch: int = 1
+    log_every_n_steps: int = 10
+    limit_train_batches: float | int = 1.0
+    limit_val_batches: float | int = 1.0
+    limit_test_batches: float | int = 1.0
+    num_sanity_val_steps: int = 0
+    deterministic: bool = False
+    detect_anomaly: bool = False
+    profiler: str | None = None
+    timeout_s: int = 600
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                "there is no such precision",
+                given=f"trainer.precision={self.precision}",
+                allowed=", ".join(PRECISIONS),
+                fix="set trainer.precision=auto",
+            )
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether the run is on CUDA devices."""
+        return self.accelerator in ("gpu", "cuda") or (self.accelerator == "auto" and torch.cuda.is_available())
+
+    @property
+    def n_devices(self) -> int:
+        """Processes of one node."""
+        if self.devices == "auto":
+            return max(torch.cuda.device_count(), 1) if self.uses_gpu else 1
+        return max(torch.cuda.device_count(), 1) if int(self.devices) == -1 else int(self.devices)
+
+    @property
+    def world_size(self) -> int:
+        """Processes over all nodes."""
+        return self.n_devices * self.num_nodes
+
+    @property
+    def resolved_precision(self) -> Any:
+        """The precision that `auto` stands for on this machine."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16-mixed" if computes_in_bf16(self.uses_gpu) else "32-true"
+
+    def trainer(self, *, callbacks: list[Callback], loggers: list[Logger], run_dir: Path) -> Trainer:
+        """The Lightning trainer; our samplers share out the data, so Lightning's are off."""
+        torch.set_num_threads(self.threads or max(1, available_cores() // self.n_devices))
+        return Trainer(
+            accelerator=self.accelerator,
+            devices=self.n_devices,
+            num_nodes=self.num_nodes,
+            strategy=self._strategy(),
+            precision=self.resolved_precision,
+            max_epochs=self.max_epochs,
+            max_steps=self.max_steps,
+            max_time=self.max_time,
+            accumulate_grad_batches=self.accumulate_grad_batches,
+            gradient_clip_val=self.gradient_clip_val,
+            check_val_every_n_epoch=self.check_val_every_n_epoch,
+            log_every_n_steps=self.log_every_n_steps,
+            limit_train_batches=self.limit_train_batches,
+            limit_val_batches=self.limit_val_batches,
+            limit_test_batches=self.limit_test_batches,
+            num_sanity_val_steps=self.num_sanity_val_steps,
+            deterministic=self.deterministic,
+            detect_anomaly=self.detect_anomaly,
+            profiler=self.profiler,
+            callbacks=callbacks,
+            logger=loggers,
+            default_root_dir=run_dir,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+        )
+
+    def _strategy(self) -> Any:
+        """DDP for several processes; running statistics are averaged before each scoring instead of at every step."""
+        if self.world_size == 1:
+            return "auto"
+        return DDPStrategy(broadcast_buffers=False, timeout=timedelta(seconds=self.timeout_s))
+
+
+def computes_in_bf16(gpu: bool) -> bool:
+    """Whether the hardware multiplies bfloat16 itself: CUDA capability 8 and up, CPUs with avx512_bf16 or AMX."""
+    if gpu:
+        return torch.cuda.get_device_capability()[0] >= 8
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text().partition("flags")[2].partition("\n")[0].split() if info.is_file() else []
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

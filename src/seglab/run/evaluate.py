@@ -1,0 +1,71 @@
+"""evaluate: scores a trained run on whole cases, of its own data or of another folder."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from seglab.callbacks.images import PredictionImages
+from seglab.errors import ConfigError
+from seglab.run.build import Config, build_data
+from seglab.run.checkpoint import find_checkpoint, load_task
+from seglab.run.engine import Engine
+from seglab.run.fit import quiet
+from seglab.run.record import check_writable, read_run, write_json, write_rows
+from seglab.run.screen import score_table
+
+SPLITS = ("train", "val", "test", "all")
+
+
+def evaluate(cfg: DictConfig) -> dict[str, float]:
+    """Score a run; writes metrics.json, cases.csv and a picture.
+
+    Args:
+        cfg: composed by Hydra from conf/evaluate.yaml.
+
+    Returns:
+        The same names and, on the same cases, the same numbers as the test after training.
+
+    Raises:
+        SeglabError: no such run, a broken checkpoint, or data that does not fit.
+    """
+    quiet()
+    run_dir = Path(cfg.run)
+    config: Config = read_run(run_dir)["config"]
+    split = checked_split(cfg.split, other_root=cfg.data.root is not None and cfg.data.split_file is None)
+    task = load_task(find_checkpoint(run_dir, cfg.checkpoint))
+    data = build_data(moved(config, cfg, run_dir)).load(spec=task.spec, test_split=split)
+    engine = Engine(**OmegaConf.to_container(cfg.trainer))  # type: ignore[arg-type]  # keys are strings
+    name = split if cfg.data.root is None else f"{split}-{Path(cfg.data.root).resolve().name}"
+    output = Path(cfg.output) if cfg.output else run_dir / "evaluate" / name
+    check_writable(output, "output")
+    trainer = engine.trainer(callbacks=[PredictionImages(str(output))], loggers=[], run_dir=output)
+    scores = {name: float(value) for name, value in trainer.test(task, data, verbose=False)[0].items()}
+    if trainer.is_global_zero:
+        write_json(output / "metrics.json", scores)
+        write_rows(output / "cases.csv", task.case_rows)
+        n = len(task.case_rows)
+        Console().print(score_table(scores, task.spec, f"{n} cases of {split}: pooled over all pixels, and per case"))
+        Console().print(f"written to  {output}", highlight=False, soft_wrap=True)
+    return scores
+
+
+def moved(config: Config, cfg: DictConfig, run_dir: Path) -> Config:
+    """The run's configuration with the data of this evaluation: its own split file, or another folder."""
+    data = dict(config["data"], cache_dir=cfg.paths.cache_dir, num_workers=cfg.data.num_workers)
+    data["split_file"] = cfg.data.split_file or (None if cfg.data.root else str(run_dir / "split.json"))
+    data["root"] = cfg.data.root or data["root"]
+    return {**config, "data": data}
+
+
+def checked_split(split: str, *, other_root: bool) -> str:
+    """The split to score; another folder has none of its own, so all of it is scored.
+
+    Raises:
+        ConfigError: an unknown split.
+    """
+    if split not in SPLITS:
+        raise ConfigError(
+            "there is no such split", given=f"split={split}", allowed=", ".join(SPLITS), fix="set split=test"
+        )
+    return "all" if other_root else split

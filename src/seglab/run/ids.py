@@ -1,0 +1,41 @@
+"""One id per run, shared by all its processes, and the run folder made from it."""
+
+import os
+import secrets
+import time
+from pathlib import Path
+
+
+def run_id() -> str:
+    """The id of this run: given by whoever started the processes, else made of time and a random part, and exported.
+
+    RUN_ID comes first, then torchrun's id, then Slurm's. Ranks that are started later inherit RUN_ID and so share the
+    folder.
+    """
+    if "RUN_ID" not in os.environ:
+        os.environ["RUN_ID"] = (
+            _torchrun_id() or _slurm_id() or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        )
+    return os.environ["RUN_ID"]
+
+
+def run_dir(runs_dir: str, resume: str | None) -> str:
+    """The folder of this run: a new one under `runs_dir`, or the old one when resuming."""
+    return resume or str(Path(runs_dir) / run_id())
+
+
+def is_main_process() -> bool:
+    """Whether this is rank 0, told from the environment, before any process group exists."""
+    return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def _torchrun_id() -> str | None:
+    given = os.environ.get("TORCHELASTIC_RUN_ID")
+    if given == "none":  # torchrun without --rdzv-id; its workers share a parent and a port
+        return f"torchrun-{os.getppid()}-{os.environ.get('MASTER_PORT', '0')}"
+    return given
+
+
+def _slurm_id() -> str | None:
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"slurm-{job}-{os.environ.get('SLURM_STEP_ID', '0')}" if job and "SLURM_PROCID" in os.environ else None

@@ -1,0 +1,147 @@
+"""What a run leaves behind as plain files: run.json, metrics.json, cases.csv, result.json."""
+
+import csv
+import hashlib
+import json
+import math
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from seglab.errors import CheckpointError, ConfigError
+from seglab.files import atomic_path, write_text
+
+PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "segmentation-models-pytorch", "wandb")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def claim(run_dir: Path) -> None:
+    """Make the run folder and see that it can be written and is not another run's.
+
+    Raises:
+        ConfigError: an unwritable folder, or one that holds a run already.
+    """
+    if (run_dir / "run.json").exists():
+        raise ConfigError(
+            "the run folder holds a run already",
+            given=str(run_dir),
+            allowed="a new folder, or resume",
+            fix=f"type resume={run_dir} to go on with that run, or leave hydra.run.dir out",
+        )
+    check_writable(run_dir, "paths.runs_dir")
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Make a folder and write into it.
+
+    Args:
+        folder: the folder.
+        key: what names it in the configuration.
+
+    Raises:
+        ConfigError: when it cannot be written.
+    """
+    try:
+        write_text(folder / ".writable", "")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise ConfigError(
+            "the output folder cannot be written",
+            given=f"{folder}: {error.strerror or error}",
+            allowed="a folder you may write to, on a disk with room",
+            fix=f"set {key}=<another folder>",
+        ) from error
+
+
+def write_run(run_dir: Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write run.json and the uncommitted changes of the code at the start of a run."""
+    commit, diff = git_state()
+    if diff:
+        write_text(run_dir / "git.diff", diff)
+    content = {
+        "argv": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git_commit": commit,
+        "git_dirty": bool(diff),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "config_hash": config_hash(config),
+        "config": config,
+        **facts,
+    }
+    write_json(run_dir / "run.json", content)
+
+
+def read_run(run_dir: Path) -> dict[str, Any]:
+    """Read run.json of a run folder.
+
+    Raises:
+        CheckpointError: when the folder holds no run.
+    """
+    try:
+        content: dict[str, Any] = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        found = sorted(str(file.parent) for file in run_dir.parent.glob("*/run.json"))[-3:]
+        raise CheckpointError(
+            "this is not a run folder",
+            given=f"{run_dir}: {error}",
+            allowed="a folder with run.json, written by src/train.py",
+            fix=f"use one of {', '.join(found)}" if found else "train first: python src/train.py data.root=phantom",
+        ) from error
+    return content
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON; a number that is not finite becomes null."""
+    write_text(file, json.dumps(_finite(content), indent=2) + "\n")
+
+
+def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV with the columns of the first row; NaN becomes an empty cell."""
+    with atomic_path(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else ["case"])
+        writer.writeheader()
+        writer.writerows({key: "" if _finite(value) is None else value for key, value in row.items()} for row in rows)
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Hash of a plain configuration."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that numbers depend on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def git_state() -> tuple[str | None, str]:
+    """Commit and uncommitted changes of the code; (None, "") outside a checkout."""
+    try:
+        commit = _git("rev-parse", "HEAD").strip()
+        return commit, _git("diff", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return None, ""
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

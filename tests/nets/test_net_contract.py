@@ -1,0 +1,208 @@
+"""What every network promises, one test per property over one table: a new network adds a row."""
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from seglab.errors import ConfigError, ShapeError
+from seglab.nets.attention_unet import AttentionUNet
+from seglab.nets.base import SegmentationNet
+from seglab.nets.dcunet import DCUNet
+from seglab.nets.smp import SMP
+from seglab.nets.unet import UNet
+
+# name: (class, small arguments, a legal size per axis)
+TABLE = {
+    "unet-2d": (UNet, {"spatial_dims": 2, "base_channels": 4}, 32),
+    "unet-3d": (UNet, {"spatial_dims": 3, "base_channels": 4, "n_poolings": 3}, 16),
+    "unet-batch-2d": (UNet, {"spatial_dims": 2, "base_channels": 4, "norm": "batch", "dropout": 0.5}, 32),
+    "unet-instance-3d": (UNet, {"spatial_dims": 3, "base_channels": 4, "norm": "instance", "n_poolings": 2}, 16),
+    "unet-group-2d": (UNet, {"spatial_dims": 2, "base_channels": 4, "norm": "group"}, 32),
+    "attention-lee-2d": (AttentionUNet, {"spatial_dims": 2, "base_channels": 4}, 32),
+    "attention-lee-3d": (AttentionUNet, {"spatial_dims": 3, "base_channels": 4, "form": "lee2d"}, 32),
+    "attention-grid-2d": (AttentionUNet, {"spatial_dims": 2, "base_channels": 4, "form": "grid3d"}, 32),
+    "attention-grid-3d": (AttentionUNet, {"spatial_dims": 3, "base_channels": 4}, 32),
+    "attention-none-3d": (AttentionUNet, {"spatial_dims": 3, "base_channels": 4, "gates": "none"}, 32),
+    "dcunet-2d": (DCUNet, {"spatial_dims": 2, "base_channels": 4}, 32),
+    "dcunet-3d": (DCUNet, {"spatial_dims": 3, "base_channels": 4}, 32),
+    "smp-unet": (SMP, {"spatial_dims": 2, "arch": "Unet", "encoder": "resnet18"}, 64),
+}
+GOLDEN_KEYS = json.loads((Path(__file__).parent / "golden_keys.json").read_text())
+every_net = pytest.mark.parametrize("name", TABLE)
+
+
+def build(name: str, in_channels: int = 1, num_classes: int = 2) -> SegmentationNet:
+    cls, arguments, _ = TABLE[name]
+    torch.manual_seed(0)
+    return cls(in_channels=in_channels, num_classes=num_classes, **arguments)
+
+
+def images(name: str, n: int = 2, in_channels: int = 1) -> Tensor:
+    _, arguments, size = TABLE[name]
+    torch.manual_seed(1)
+    return torch.rand(n, in_channels, *[size] * arguments["spatial_dims"])
+
+
+def biases_that_a_norm_removes(net: nn.Module) -> set[int]:
+    """A bias in front of a batch or instance norm is taken off with the mean, so its gradient is zero."""
+    removed = set()
+    for module in net.modules():
+        children = list(module.children()) if isinstance(module, nn.Sequential) else []
+        for before, after in itertools.pairwise(children):
+            if isinstance(after, _BatchNorm | _InstanceNorm) and getattr(before, "bias", None) is not None:
+                removed.add(id(before.bias))
+    return removed
+
+
+@every_net
+@pytest.mark.parametrize(("in_channels", "num_classes"), [(1, 2), (3, 1)])
+def test_logits_keep_the_size_and_have_one_channel_per_class(name: str, in_channels: int, num_classes: int) -> None:
+    image = images(name, n=1, in_channels=in_channels)
+    image = torch.cat([image, image], dim=-1)  # not square
+    with torch.no_grad():
+        logits = build(name, in_channels, num_classes).eval()(image)
+    assert logits.shape == (1, num_classes, *image.shape[2:])
+    assert logits.dtype == torch.float32 and logits.isfinite().all()
+    assert num_classes == 1 or logits.min() < 0 or logits.max() > 1  # no sigmoid, no softmax
+
+
+@every_net
+def test_an_odd_size_is_refused_with_the_size_to_pad_to(name: str) -> None:
+    net, image = build(name), images(name, n=1)
+    size, dims = image.shape[-1], image.ndim - 2
+    with pytest.raises(ShapeError) as caught:
+        net(image[..., :-1])
+    assert caught.value.given == "x".join(map(str, [size] * (dims - 1) + [size - 1]))
+    assert f"pad to {'x'.join([str(size)] * dims)}" in caught.value.fix
+    assert net.input_size_for([size - 1] * dims) == (size,) * dims
+
+
+@every_net
+def test_an_image_of_other_channels_or_rank_is_refused(name: str) -> None:
+    net, image = build(name), images(name, n=1)
+    for wrong in (torch.cat([image, image], dim=1), image[0]):
+        with pytest.raises(ShapeError, match="with C=1"):
+            net(wrong)
+
+
+@every_net
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    net = build(name).train()
+    removed = biases_that_a_norm_removes(net)
+    logits = net(images(name))
+    (logits * torch.randn_like(logits)).mean().backward()
+    for key, parameter in net.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        assert id(parameter) in removed or parameter.grad.abs().max() > 0, key
+
+
+@every_net
+def test_state_dict_keys_are_the_golden_ones(name: str) -> None:
+    with torch.device("meta"):
+        keys = list(build(name).state_dict())
+    digest = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
+    assert GOLDEN_KEYS[name] == {"n": len(keys), "first": keys[0], "last": keys[-1], "sha256": digest}
+
+
+@every_net
+def test_eval_is_deterministic_and_a_batch_equals_its_images_one_by_one(name: str) -> None:
+    net, batch = build(name).eval(), images(name)
+    with torch.no_grad():
+        together, again = net(batch), net(batch)
+        apart = torch.cat([net(batch[:1]), net(batch[1:])])
+    assert torch.equal(together, again)
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
+
+
+@every_net
+def test_weights_survive_a_file(name: str, tmp_path: Path) -> None:
+    net, image = build(name), images(name)
+    net.train()(image)  # moves the running statistics
+    torch.save(net.state_dict(), tmp_path / "weights.pt")
+    twin = build(name)
+    for parameter in twin.parameters():
+        nn.init.zeros_(parameter)
+    twin.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    with torch.no_grad():
+        assert torch.equal(net.eval()(image), twin.eval()(image))
+
+
+@pytest.mark.parametrize(
+    "name", ["unet-2d", "unet-instance-3d", "attention-lee-2d", "attention-grid-3d", "dcunet-2d", "smp-unet"]
+)
+def test_compiles_into_one_graph_with_the_same_logits(name: str) -> None:
+    net, image = build(name).eval(), images(name, n=1)
+    torch._dynamo.reset()
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(image), net(image))
+
+
+@every_net
+def test_runs_in_bfloat16_and_channels_last(name: str) -> None:
+    layout = torch.channels_last if TABLE[name][1]["spatial_dims"] == 2 else torch.channels_last_3d
+    net = build(name).to(memory_format=layout).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = net(images(name).to(memory_format=layout))
+    logits.float().square().mean().backward()
+    assert logits.dtype == torch.bfloat16 and logits.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name.endswith("2d") and "group" not in name])
+def test_a_shift_by_the_total_stride_shifts_the_logits(name: str) -> None:
+    net, stride, margin = build(name).eval(), 16, 160
+    torch.manual_seed(2)
+    image = torch.rand(1, 1, 352, 368)
+    with torch.no_grad():
+        left, right = net(image[..., :352]), net(image[..., 16:])
+    inner = slice(margin, 352 - margin)
+    left, right = left[..., inner, stride:], right[..., inner, :-stride]
+    torch.testing.assert_close(left[..., inner], right[..., inner], rtol=1e-4, atol=1e-5)
+
+
+ILL = [
+    (UNet, {"spatial_dims": 4}, "spatial_dims=4"),
+    (UNet, {"in_channels": 0}, "in_channels=0"),
+    (UNet, {"num_classes": 0}, "num_classes=0"),
+    (UNet, {"base_channels": 0}, "base_channels=0"),
+    (UNet, {"n_poolings": 0}, "set model.n_poolings=1"),
+    (UNet, {"padding": "sane"}, "set model.padding=same"),
+    (UNet, {"norm": "bach"}, "allowed: null, batch, instance, group"),
+    (UNet, {"dropout": 1.0}, "0.0 or more and less than 1.0"),
+    (AttentionUNet, {"form": "lee"}, "set model.form=lee2d"),
+    (AttentionUNet, {"gates": "multi"}, "allowed: single, none"),
+    (AttentionUNet, {"base_channels": 1}, "set model.base_channels=2"),
+    (DCUNet, {"base_channels": 3}, "set model.base_channels=4"),
+    (DCUNet, {"width_factor": 0.0}, "width_factor=0.0"),
+    (SMP, {"spatial_dims": 3}, "SMP takes 2 dimensions"),
+    (SMP, {"arch": "unet"}, "set model.arch=Unet"),
+    (SMP, {"encoder": "resnet19"}, "set model.encoder=resnet18"),
+    (SMP, {"encoder": "tu-resnt18"}, "set model.encoder=tu-resnet18"),
+    (SMP, {"weights": "imagnet"}, "allowed: imagenet, null"),
+    (SMP, {"encoder": "tu-resnet18", "weights": "imagenet"}, "a1_in1k"),
+    (SMP, {"arch": "DPT"}, "DPT cannot be built on the encoder resnet34"),
+    (SMP, {"arch": "DeepLabV3", "encoder": "vgg11"}, "dilated mode"),
+]
+
+
+@pytest.mark.parametrize(("cls", "arguments", "text"), ILL, ids=[f"{c.__name__}-{a}" for c, a, _ in ILL])
+def test_an_ill_argument_is_refused_with_what_to_type(
+    cls: type[SegmentationNet], arguments: dict[str, object], text: str
+) -> None:
+    with torch.device("meta"), pytest.raises(ConfigError) as caught:
+        cls(**({"in_channels": 1, "num_classes": 2} | arguments))
+    assert text in str(caught.value)
+    assert all([caught.value.what, caught.value.given, caught.value.allowed, caught.value.fix])
+
+
+@pytest.mark.parametrize("cls", [UNet, AttentionUNet, DCUNet, SMP])
+def test_the_first_line_of_the_docstring_says_what_the_network_is(cls: type[SegmentationNet]) -> None:
+    assert ": " in (cls.__doc__ or "").splitlines()[0] and "returns logits" in (cls.__doc__ or "").splitlines()[0]
