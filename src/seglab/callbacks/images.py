@@ -97,12 +97,9 @@ class PredictionImages(Callback):
         labels = dict(enumerate(spec.class_names))
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                logger.log_image(
-                    f"{split}/predictions",
-                    [to_rgb(example.image, spec) for example in examples],
-                    caption=[example.case for example in examples],
-                    masks=[_layers(example, labels) for example in examples],
-                )
+                for example in examples:  # a key each: cases may differ in size
+                    shown, layers = to_rgb(example.image, spec), _layers(example, labels)
+                    logger.log_image(f"{split}_images/{example.case}", [shown], caption=[name], masks=[layers])
 
 
 def _fullest_slice(name: str, image: NDArray[Any], mask: NDArray[Any], pred: NDArray[Any]) -> tuple[int, Example]:

@@ -1,6 +1,7 @@
 """From a plain configuration to the objects of a run; everything that can be wrong is found here, on the CPU."""
 
 import json
+import logging
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info
 
 from seglab.callbacks.best import KeptScores
 from seglab.data.module import SegmentationData
@@ -22,6 +22,8 @@ from seglab.spec import DataSpec
 from seglab.task.segmentation import SegmentationTask
 
 Config = dict[str, Any]
+
+log = logging.getLogger("seglab")
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,7 @@ def build_callbacks(config: Config, task: SegmentationTask, run_dir: Path, *, va
         if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor:
             check_monitor(callback.monitor, task.metric_names(), name)
             if not validates:
-                rank_zero_info(
-                    f"no validation cases: callbacks.{name} cannot watch {callback.monitor}; last state kept"
-                )
+                log.info(f"no validation cases: callbacks.{name} cannot watch {callback.monitor}; last state kept")
                 if isinstance(callback, EarlyStopping):
                     continue
                 callback.monitor = None

@@ -135,7 +135,7 @@ class Engine:
         """DDP for several processes; running statistics are averaged before each scoring instead of at every step."""
         if self.world_size == 1:
             return "auto"
-        return DDPStrategy(broadcast_buffers=False, timeout=timedelta(seconds=self.timeout_s))
+        return DDPStrategy(forward_sync_buffers=False, timeout=timedelta(seconds=self.timeout_s))
 
 
 def computes_in_bf16(gpu: bool) -> bool:

@@ -22,6 +22,8 @@ from seglab.run.record import claim, read_run, write_json, write_rows, write_run
 from seglab.run.resume import resumed_config
 from seglab.run.screen import show_run
 
+log = logging.getLogger("seglab")
+
 
 def fit(cfg: DictConfig) -> dict[str, float]:
     """Train as configured and test the kept checkpoint.
@@ -114,11 +116,13 @@ def facts(run: Run) -> dict[str, Any]:
 
 
 def quiet() -> None:
-    """Hide messages that our own samplers, loggers and metrics make pointless."""
-    for text in (".*sync_dist=True.*", ".*does not have many workers.*", ".*litlogger.*", ".*IterableDataset.*"):
+    """Hide messages that our own samplers, loggers and metrics make pointless, and Lightning's chatter."""
+    for text in (".*sync_dist=True.*", ".*does not have many workers.*", ".*LeafSpec.*", ".*logging interval.*"):
         warnings.filterwarnings("ignore", text)
-    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()  # Hydra's root logger shows them once
+        logging.getLogger(name).setLevel(logging.WARNING)
+    log.setLevel(logging.INFO if is_main_process() else logging.ERROR)
 
 
 def _open_logger(name: str, node: Config, config: Config, run_dir: Path) -> Logger:

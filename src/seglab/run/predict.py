@@ -116,7 +116,7 @@ def find_inputs(pattern: str) -> list[Path]:
     if path.is_dir():
         found = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
     else:
-        found = [path] if path.is_file() else [Path(name) for name in glob.glob(pattern, recursive=True)]
+        found = [path] if path.is_file() else [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207  # absolute patterns
     files = sorted(file for file in found if file.is_file())
     if not files:
         raise ConfigError(

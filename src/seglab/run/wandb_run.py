@@ -1,5 +1,6 @@
 """The one place that starts and ends a W&B run: online when a key is there, offline otherwise, never in the way."""
 
+import logging
 import netrc
 import os
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ from urllib.parse import urlparse
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+log = logging.getLogger("seglab")
 
 MODES = ("auto", "online", "offline", "disabled")
 
@@ -54,12 +56,12 @@ def open_wandb(settings: WandbSettings, run_dir: Path, run_id: str, config: Mapp
     try:
         run = _start(settings, run_dir, run_id, config, mode)
     except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
-        rank_zero_warn(f"W&B cannot be reached ({error}); going on offline, send it later with `wandb sync`")
+        log.warning(f"W&B cannot be reached ({error}); going on offline, send it later with `wandb sync`")
         run = _start(settings, run_dir, run_id, config, "offline")
     run.define_metric("epoch")
     for pattern in ("train/loss", "train/lr", "val/*", "test/*", "best/*"):
         run.define_metric(pattern, step_metric="epoch")
-    rank_zero_info(f"W&B run {run_id} ({run.settings.mode}) in {run_dir / 'wandb'}")
+    log.info(f"W&B run {run_id} ({run.settings.mode}) in {run_dir / 'wandb'}")
     return WandbLogger(experiment=run)
 
 

@@ -200,7 +200,8 @@ def _opened(path: Path) -> Iterator[Any]:
     """Open with our own limit instead of Pillow's, which warns at 89 and stops at 179 megapixels."""
     pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        # a stream, not a name: Pillow 13.0 maps a named TIFF into memory with its sides exchanged when it is rotated
+        with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as picture:
             yield picture
     finally:
         Image.MAX_IMAGE_PIXELS = pillow_limit

@@ -22,7 +22,7 @@ SUFFIXES = (".tif", ".tiff")
 MAX_VALUES = 2_000_000_000
 """Bands x height x width that a header may announce: a sparse file of 7 MB can claim 120 GB."""
 
-GRID_TOLERANCE_PX = 1e-6
+GRID_TOLERANCE_PX = 1e-3
 """How far the corners of two grids may lie apart, in pixels."""
 
 _NATIVE = ("uint8", "uint16", "int16", "float32")
