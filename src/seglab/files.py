@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from seglab.errors import ConfigError
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -36,3 +38,25 @@ def write_text(target: Path, text: str) -> None:
     """
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Make a folder and write into it.
+
+    Args:
+        folder: the folder.
+        key: what names it in the configuration.
+
+    Raises:
+        ConfigError: when it cannot be written.
+    """
+    try:
+        write_text(folder / ".writable", "")
+        (folder / ".writable").unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "the output folder cannot be written",
+            given=f"{folder}: {error.strerror or error}",
+            allowed="a folder you may write to, on a disk with room",
+            fix=f"set {key}=<another folder>",
+        ) from error

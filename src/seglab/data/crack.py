@@ -49,13 +49,12 @@ class CrackData(SegmentationData):
 
     def find_cases(self, root: Path) -> list[Case]:
         """Pair images and masks by name; the photo is the group."""
-        check_root(root / "images", "images/ with photos", FIX)
-        check_root(root / "masks", "masks/ with one mask per photo", FIX)
+        check_root(root, "images/ and masks/", FIX)
         images, masks = list_photos(root / "images"), list_photos(root / "masks")
         if not images:
             raise DataError(
                 f"no photo under {root / 'images'} (data.root)",
-                given=", ".join(sorted(file.name for file in (root / "images").iterdir())[:5]) or "an empty folder",
+                given=", ".join(sorted(file.name for file in root.iterdir())[:5]) or "an empty folder",
                 allowed=f"files ending in {', '.join(photo.SUFFIXES)}",
                 fix=FIX,
             )
@@ -81,8 +80,8 @@ class CrackData(SegmentationData):
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """Photos of a folder, sorted; hidden files do not count."""
-    files = (file for file in folder.iterdir() if not file.name.startswith("."))
+    """Photos of a folder, sorted; hidden files do not count, and a missing folder has none."""
+    files = (file for file in folder.glob("*") if not file.name.startswith("."))
     return sorted(file for file in files if file.suffix.lower() in photo.SUFFIXES)
 
 

@@ -4,7 +4,7 @@ import os
 import shutil
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -169,6 +169,7 @@ class SegmentationData(LightningDataModule):
             folder.parent.mkdir(parents=True, exist_ok=True)
             num_classes = len(self.class_names)
             self.store = build_store(folder, cases, self._read_case, num_classes=num_classes, clip=self.clip)
+        check_channels(self.store.records)
         everything: dict[str, tuple[Record, ...]] = {"all": self.store.records}
         self.splits = {} if test_split == "all" else self._split(folder)
         self.records = everything | {name: self._members(groups) for name, groups in self.splits.items()}
@@ -285,6 +286,22 @@ class SegmentationData(LightningDataModule):
 
     def _phantom_root(self) -> Path:
         return phantom_folder(Path(self.cache_dir) / "phantoms" / self.dataset, self.write_phantom)
+
+
+def check_channels(records: Sequence[Record]) -> None:
+    """Refuse cases of different channel counts.
+
+    Raises:
+        DataError: names one file of each count.
+    """
+    examples = {record.shape[0]: record.image_file for record in records}
+    if len(examples) > 1:
+        raise DataError(
+            "the images have different numbers of channels",
+            given="; ".join(f"{n}: {file}" for n, file in sorted(examples.items())),
+            allowed="the same bands in every image",
+            fix="take the odd ones out, or write the missing bands",
+        )
 
 
 def phantom_folder(folder: Path, write: Callable[[Path], None]) -> Path:

@@ -8,17 +8,44 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.errors import ConfigError, SeglabError
 from seglab.run.catalogue import CONF, help_lines, names
 from seglab.run.ids import run_dir, run_id
 
+
+class Refused(SystemExit):
+    """The end of a job after an error that the user can mend; its message has been shown."""
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """End with exit code 1 and the message alone, no traceback, when the user can mend the error.
+
+    In a sweep the error goes on to Hydra, so that the other jobs still run.
+    """
+    try:
+        yield
+    except SeglabError as error:
+        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        sys.stderr.write(f"\nError: {error}\n")
+        raise Refused(1) from None
+
+
+def _run_dir(runs_dir: str, resume: str | None) -> str:
+    with user_errors():
+        return run_dir(runs_dir, resume)
+
+
 OmegaConf.register_new_resolver("run_id", run_id, replace=True)
-OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
 OmegaConf.register_new_resolver("choices", help_lines, replace=True)
 
 
@@ -35,20 +62,6 @@ def launch(main: Callable[[], None], config_name: str) -> None:
         if stop.code == 1 and not isinstance(stop, Refused):
             explain(sys.argv[1:], config_name)
         raise
-
-
-class Refused(SystemExit):
-    """The end of a job after an error that the user can mend; its message has been shown."""
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """End with exit code 1 and the message alone, no traceback, when the user can mend the error."""
-    try:
-        yield
-    except SeglabError as error:
-        sys.stderr.write(f"\nError: {error}\n")
-        raise Refused(1) from None
 
 
 def explain(arguments: list[str], config_name: str) -> None:
@@ -79,29 +92,29 @@ def check_override(override: Override, overrides: list[Override], config_name: s
         chosen = [
             str(o.input_line) for o in overrides if o.key_or_group in groups and o.value() in names(o.key_or_group)
         ]
-        _check_key(key, _compose(config_name, chosen), groups)
+        _check_key(key, str(override.get_value_element_as_str()), _compose(config_name, chosen), groups)
 
 
-def _check_key(key: str, config: DictConfig, groups: list[str]) -> None:
+def _check_key(key: str, value: str, config: DictConfig, groups: list[str]) -> None:
     node: Any = config
     path = ""
     for part in key.split("."):
         allowed = [str(name) for name in node] if isinstance(node, DictConfig) else []
         if part not in allowed:
             extra = groups if not path else []
-            _check_name(part, sorted({*allowed, *extra} - {"hydra"}), path, f"there is no key {key!r}")
+            _check_name(part, sorted({*allowed, *extra} - {"hydra"}), path, f"there is no key {key!r}", value)
             return
         node, path = node[part] if not OmegaConf.is_missing(node, part) else None, f"{path}{part}."
 
 
-def _check_name(name: str, allowed: list[str], prefix: str, what: str) -> None:
+def _check_name(name: str, allowed: list[str], prefix: str, what: str, value: str = "") -> None:
     if name in allowed or name == "None":
         return
     nearest = get_close_matches(name, allowed, n=1, cutoff=0.4)
-    suffix = "" if prefix.endswith("=") else "=..."
+    suffix = f"={value}" if value else ""
     raise ConfigError(
         what,
-        given=f"{prefix}{name}",
+        given=f"{prefix}{name}{suffix}",
         allowed=", ".join(allowed) or "nothing below this key",
         fix=f"type {prefix}{nearest[0]}{suffix}" if nearest else "choose one of the names above",
     )

@@ -7,11 +7,12 @@ from rich.console import Console
 
 from seglab.callbacks.images import PredictionImages
 from seglab.errors import ConfigError
+from seglab.files import check_writable
 from seglab.run.build import Config, build_data
 from seglab.run.checkpoint import find_checkpoint, load_task
 from seglab.run.engine import Engine
 from seglab.run.fit import quiet
-from seglab.run.record import check_writable, read_run, write_json, write_rows
+from seglab.run.record import read_run, write_json, write_rows
 from seglab.run.screen import score_table
 
 SPLITS = ("train", "val", "test", "all")

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.callbacks.best import KeptScores
-from seglab.errors import CheckpointError
+from seglab.errors import CheckpointError, ConfigError
 from seglab.run.build import Config, Run, build
 from seglab.run.checkpoint import find_checkpoint, load_weights, read_checkpoint
 from seglab.run.ids import is_main_process, run_id
@@ -40,6 +41,7 @@ def fit(cfg: DictConfig) -> dict[str, float]:
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     config: Config = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]  # keys are strings
+    check_mode(hydra.mode, config)
     if config["resume"]:
         config = resumed_config(run_dir, list(hydra.overrides.task))
     elif is_main_process():
@@ -55,6 +57,21 @@ def fit(cfg: DictConfig) -> dict[str, float]:
             write_json(run_dir / "result.json", {"status": "finished", "value": _value(run), **scores})
             show_run(run, run_dir, scores)
     return scores
+
+
+def check_mode(mode: RunMode | None, config: Config) -> None:
+    """Refuse a sweep whose jobs start processes: ranks would sweep on their own and train apart in silence.
+
+    Raises:
+        ConfigError: names what works.
+    """
+    if mode == RunMode.MULTIRUN and config["trainer"]["devices"] not in ("auto", 1):
+        raise ConfigError(
+            "a sweep in one process cannot train on several devices",
+            given=f"-m with trainer.devices={config['trainer']['devices']}",
+            allowed="-m with trainer.devices=1, or one job with several devices",
+            fix="start the jobs one after another without -m",
+        )
 
 
 def test_best(run: Run, run_dir: Path) -> dict[str, float]:

@@ -5,6 +5,8 @@ import secrets
 import time
 from pathlib import Path
 
+from seglab.files import check_writable
+
 
 def run_id() -> str:
     """The id of this run: given by whoever started the processes, else made of time and a random part, and exported.
@@ -20,8 +22,14 @@ def run_id() -> str:
 
 
 def run_dir(runs_dir: str, resume: str | None) -> str:
-    """The folder of this run: a new one under `runs_dir`, or the old one when resuming."""
-    return resume or str(Path(runs_dir) / run_id())
+    """The folder of this run, made here: a new one under `runs_dir`, or the old one when resuming.
+
+    Raises:
+        ConfigError: when the folder cannot be made or written.
+    """
+    folder = Path(resume) if resume else Path(runs_dir) / run_id()
+    check_writable(folder, "resume" if resume else "paths.runs_dir")
+    return str(folder)
 
 
 def is_main_process() -> bool:

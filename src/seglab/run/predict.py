@@ -13,10 +13,11 @@ from rich.progress import track
 from seglab.data.intensity import normalise
 from seglab.data.module import SegmentationData
 from seglab.errors import ConfigError, DataError, SeglabError
+from seglab.files import check_writable
 from seglab.run.build import Config, build_data
 from seglab.run.checkpoint import find_checkpoint, load_task
 from seglab.run.engine import Engine, available_cores
-from seglab.run.record import check_writable, read_run
+from seglab.run.record import read_run
 from seglab.task.segmentation import SegmentationTask
 
 

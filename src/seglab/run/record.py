@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def claim(run_dir: Path) -> None:
-    """Make the run folder and see that it can be written and is not another run's.
+    """See that the run folder does not hold another run.
 
     Raises:
-        ConfigError: an unwritable folder, or one that holds a run already.
+        ConfigError: when it does.
     """
     if (run_dir / "run.json").exists():
         raise ConfigError(
@@ -33,29 +33,6 @@ def claim(run_dir: Path) -> None:
             allowed="a new folder, or resume",
             fix=f"type resume={run_dir} to go on with that run, or leave hydra.run.dir out",
         )
-    check_writable(run_dir, "paths.runs_dir")
-
-
-def check_writable(folder: Path, key: str) -> None:
-    """Make a folder and write into it.
-
-    Args:
-        folder: the folder.
-        key: what names it in the configuration.
-
-    Raises:
-        ConfigError: when it cannot be written.
-    """
-    try:
-        write_text(folder / ".writable", "")
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise ConfigError(
-            "the output folder cannot be written",
-            given=f"{folder}: {error.strerror or error}",
-            allowed="a folder you may write to, on a disk with room",
-            fix=f"set {key}=<another folder>",
-        ) from error
 
 
 def write_run(run_dir: Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
