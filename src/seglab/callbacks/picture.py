@@ -63,10 +63,21 @@ def to_rgb(image: NDArray[np.float32], spec: DataSpec) -> NDArray[np.uint8]:
     n_bands = spec.in_channels // spec.n_slices
     first = (spec.n_slices // 2) * n_bands if len(image) == spec.in_channels else 0  # a whole case has no neighbours
     middle = image[first : first + n_bands]
-    bands = middle[:3] if n_bands == 3 else middle[2::-1] if n_bands > 3 else np.repeat(middle[:1], 3, axis=0)
-    low, high = (bands.min(), bands.max()) if spec.kind == "volume" else np.percentile(bands, (1, 99))
-    scaled = np.clip((bands - low) / max(float(high - low), 1e-6), 0, 1) * 255
+    stored = middle * np.array(spec.intensity.std[:n_bands])[:, None, None]
+    stored = stored + np.array(spec.intensity.mean[:n_bands])[:, None, None]
+    bands = stored[:3] if n_bands == 3 else stored[2::-1] if n_bands > 3 else np.repeat(stored[:1], 3, axis=0)
+    low, high = _shown_range(bands, spec)
+    scaled = np.clip((bands - low) / max(high - low, 1e-6), 0, 1) * 255
     return np.ascontiguousarray(scaled.transpose(1, 2, 0).astype(np.uint8))
+
+
+def _shown_range(bands: NDArray[np.float64], spec: DataSpec) -> tuple[float, float]:
+    """Black and white point: the HU window, 0 to 255 for photos, else the darkest and brightest percent."""
+    if spec.intensity.low is not None and spec.intensity.high is not None:
+        return spec.intensity.low, spec.intensity.high
+    if spec.kind == "photo":
+        return 0.0, 255.0
+    return float(np.percentile(bands, 1)), float(np.percentile(bands, 99))
 
 
 def paint(image: NDArray[np.uint8], labels: NDArray[np.uint8], spec: DataSpec) -> NDArray[np.uint8]:
@@ -83,9 +94,9 @@ def errors(image: NDArray[np.uint8], example: Example, spec: DataSpec) -> NDArra
     counted = example.mask != IGNORE_INDEX
     floor = 0 if spec.has_background else -1
     true, pred = example.mask.astype(int), example.pred.astype(int)
-    _blend(grey, counted & (true == pred) & (true > floor), HIT)
-    _blend(grey, counted & (true != pred) & (pred > floor), EXTRA)
-    _blend(grey, counted & (true > floor) & (pred <= floor), MISSED)
+    _blend(grey, counted & (true == pred) & (true > floor), HIT, 0.85)
+    _blend(grey, counted & (true != pred) & (pred > floor), EXTRA, 0.85)
+    _blend(grey, counted & (true > floor) & (pred <= floor), MISSED, 0.85)
     return grey
 
 
@@ -96,5 +107,7 @@ def _fitted(cell: NDArray[np.uint8]) -> Image.Image:
     return picture.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST)
 
 
-def _blend(picture: NDArray[np.uint8], where: NDArray[np.bool_], color: tuple[int, int, int]) -> None:
-    picture[where] = (0.4 * picture[where] + 0.6 * np.array(color)).astype(np.uint8)
+def _blend(
+    picture: NDArray[np.uint8], where: NDArray[np.bool_], color: tuple[int, int, int], opacity: float = 0.6
+) -> None:
+    picture[where] = ((1 - opacity) * picture[where] + opacity * np.array(color)).astype(np.uint8)

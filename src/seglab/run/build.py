@@ -3,21 +3,18 @@
 import json
 import logging
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from seglab.callbacks.best import KeptScores
 from seglab.data.module import SegmentationData
-from seglab.errors import ConfigError, DataError, SeglabError
 from seglab.run.engine import Engine
 from seglab.run.make import make
+from seglab.run.preflight import check_monitor, check_patch, check_ranks, sound_precision
 from seglab.spec import DataSpec
 from seglab.task.segmentation import SegmentationTask
 
@@ -58,7 +55,7 @@ def build(config: Config, run_dir: Path) -> Run:
     data = build_data(config).load()
     check_ranks(data, engine.world_size)
     task = build_task(config, data.spec)
-    check_patch(task, data.batch_size)
+    engine = sound_precision(engine, check_patch(task, data.batch_size))
     if engine.compile:
         task.net.compile()
     callbacks = build_callbacks(config, task, run_dir, validates=bool(data.records["val"]))
@@ -117,70 +114,6 @@ def build_callbacks(config: Config, task: SegmentationTask, run_dir: Path, *, va
                 callback.monitor = None
         callbacks.append(callback)
     return callbacks
-
-
-def check_monitor(monitor: str, known: list[str], name: str) -> None:
-    """Refuse a monitored metric that validation will not log.
-
-    Raises:
-        ConfigError: names the nearest metric.
-    """
-    if monitor not in known:
-        nearest = get_close_matches(monitor, known, n=1, cutoff=0.3)
-        raise ConfigError(
-            f"callbacks.{name} watches a metric that is not logged",
-            given=f"callbacks.{name}.monitor={monitor}",
-            allowed=", ".join(known),
-            fix=f"set callbacks.{name}.monitor={nearest[0] if nearest else known[0]}",
-        )
-
-
-def check_ranks(data: SegmentationData, world_size: int) -> None:
-    """Refuse fewer cases than processes: a process without a case would leave the others waiting.
-
-    Raises:
-        DataError: names the split.
-    """
-    for split in ("train", "val", "test"):
-        n_cases = len(data.records[split])
-        if 0 < n_cases < world_size:
-            raise DataError(
-                f"the {split} split has fewer cases than processes",
-                given=f"{n_cases} {split} case(s) for {world_size} processes (trainer.devices x trainer.num_nodes)",
-                allowed=f"at least {world_size} cases in each split",
-                fix=f"set trainer.devices={n_cases}, or a larger data.{split}_fraction"
-                if split != "train"
-                else f"set trainer.devices={n_cases}, or smaller data.val_fraction and data.test_fraction",
-            )
-
-
-def check_patch(task: SegmentationTask, batch_size: int) -> None:
-    """Push the shape of one training batch through a weightless copy of the network.
-
-    Raises:
-        ConfigError: when the network cannot take it.
-    """
-    probe = deepcopy(task.net).to("meta").train()
-    size = probe.input_size_for(task.spec.patch_size)
-    try:
-        with torch.no_grad():
-            logits = probe(torch.empty(batch_size, task.spec.in_channels, *size, device="meta"))
-        fault = None if _covers(logits.shape[2:], task.spec.patch_size) else f"gives logits of {tuple(logits.shape)}"
-    except SeglabError:
-        raise
-    except (RuntimeError, ValueError) as error:
-        fault = str(error)
-    if fault:
-        raise ConfigError(
-            f"{type(task.net).__name__} cannot train on this patch",
-            given=f"data.patch_size={list(task.spec.patch_size)}, data.batch_size={batch_size}: {fault}",
-            allowed="patches that leave more than one pixel per batch at the network's lowest level",
-            fix=f"set data.patch_size={[max(2 * n, 64) for n in task.spec.patch_size]} or data.batch_size=2",
-        )
-
-
-def _covers(size: torch.Size, patch: tuple[int, ...]) -> bool:
-    return all(length >= wanted for length, wanted in zip(size, patch, strict=True))
 
 
 def _placed(node: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:

@@ -14,20 +14,19 @@ from seglab.task.segmentation import SegmentationTask
 
 
 def find_checkpoint(run_dir: Path, which: str = "best") -> Path:
-    """The best or last checkpoint of a run folder; the last when there was no validation.
+    """The best or last checkpoint of a run folder.
 
     Raises:
         CheckpointError: when there is none.
     """
     folder = run_dir / "checkpoints"
-    for name in (which, "last"):
-        if (folder / f"{name}.ckpt").is_file():
-            return folder / f"{name}.ckpt"
+    if (folder / f"{which}.ckpt").is_file():
+        return folder / f"{which}.ckpt"
     raise CheckpointError(
         "the run has no checkpoint",
         given=f"{folder}/{which}.ckpt",
         allowed=", ".join(file.stem for file in sorted(folder.glob("*.ckpt"))) or "a run that finished an epoch",
-        fix="train it again, or name another run=...",
+        fix="choose one of them with checkpoint=..., train it again, or name another run=...",
     )
 
 
@@ -38,18 +37,19 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         CheckpointError: a broken file, or one that seglab did not write.
     """
     try:
-        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             "the checkpoint cannot be read",
             given=f"{file}: {str(error).partition(chr(10))[0]}",
             allowed="a whole checkpoint written by seglab",
             fix="use the other one with checkpoint=last or checkpoint=best",
         ) from error
-    if "seglab" not in content:
+    if not isinstance(content, dict) or "seglab" not in content:
+        shown = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(
             "the checkpoint was not written by seglab",
-            given=f"{file} with keys {', '.join(sorted(content)[:6])}",
+            given=f"{file} with {shown}",
             allowed="a checkpoint with the key 'seglab' (configuration and data spec)",
             fix="name a run folder of src/train.py with run=...",
         )

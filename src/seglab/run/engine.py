@@ -1,6 +1,7 @@
 """Engine: how a run uses the hardware; builds the Lightning trainer from explicit settings."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -136,6 +137,11 @@ class Engine:
         if self.world_size == 1:
             return "auto"
         return DDPStrategy(forward_sync_buffers=False, timeout=timedelta(seconds=self.timeout_s))
+
+
+def engine_for(settings: Mapping[str, Any], trained_precision: str) -> Engine:
+    """The engine of a job on a trained run: in the precision of the training unless another is asked for."""
+    return Engine(**{**settings, "precision": settings["precision"] or trained_precision})
 
 
 def computes_in_bf16(gpu: bool) -> bool:

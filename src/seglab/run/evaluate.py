@@ -10,7 +10,7 @@ from seglab.errors import ConfigError
 from seglab.files import check_writable
 from seglab.run.build import Config, build_data
 from seglab.run.checkpoint import find_checkpoint, load_task
-from seglab.run.engine import Engine
+from seglab.run.engine import engine_for
 from seglab.run.fit import quiet
 from seglab.run.record import read_run, write_json, write_rows
 from seglab.run.screen import score_table
@@ -32,11 +32,12 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """
     quiet()
     run_dir = Path(cfg.run)
-    config: Config = read_run(run_dir)["config"]
+    record = read_run(run_dir)
+    config: Config = record["config"]
     split = checked_split(cfg.split, other_root=cfg.data.root is not None and cfg.data.split_file is None)
     task = load_task(find_checkpoint(run_dir, cfg.checkpoint))
     data = build_data(moved(config, cfg, run_dir)).load(spec=task.spec, test_split=split)
-    engine = Engine(**OmegaConf.to_container(cfg.trainer))  # type: ignore[arg-type]  # keys are strings
+    engine = engine_for(OmegaConf.to_container(cfg.trainer), record["precision"])  # type: ignore[arg-type]  # a dict
     name = split if cfg.data.root is None else f"{split}-{Path(cfg.data.root).resolve().name}"
     output = Path(cfg.output) if cfg.output else run_dir / "evaluate" / name
     check_writable(output, "output")

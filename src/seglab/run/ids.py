@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 
 from seglab.files import check_writable
+from seglab.run.record import read_run
+
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 
 
 def run_id() -> str:
@@ -14,7 +17,7 @@ def run_id() -> str:
     RUN_ID comes first, then torchrun's id, then Slurm's. Ranks that are started later inherit RUN_ID and so share the
     folder.
     """
-    if "RUN_ID" not in os.environ:
+    if not os.environ.get("RUN_ID"):
         os.environ["RUN_ID"] = (
             _torchrun_id() or _slurm_id() or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         )
@@ -25,16 +28,19 @@ def run_dir(runs_dir: str, resume: str | None) -> str:
     """The folder of this run, made here: a new one under `runs_dir`, or the old one when resuming.
 
     Raises:
+        CheckpointError: when there is no run to resume.
         ConfigError: when the folder cannot be made or written.
     """
     folder = Path(resume) if resume else Path(runs_dir) / run_id()
+    if resume:
+        read_run(folder)
     check_writable(folder, "resume" if resume else "paths.runs_dir")
     return str(folder)
 
 
 def is_main_process() -> bool:
     """Whether this is rank 0, told from the environment, before any process group exists."""
-    return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return all(int(os.environ.get(name, "0")) == 0 for name in RANKS)
 
 
 def _torchrun_id() -> str | None:

@@ -1,9 +1,11 @@
 """From a configuration node to an object: the only place where a `_target_` is called."""
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -12,6 +14,7 @@ from hydra.utils import get_object, instantiate
 from seglab.errors import ConfigError, SeglabError
 
 ROOTS = ("seglab", "torch", "torchmetrics", "lightning", "segmentation_models_pytorch", "monai")
+FUNCTIONS = ("seglab.task.schedules",)
 SPECIAL = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
@@ -35,6 +38,13 @@ def make(node: Mapping[str, Any], path: str, **given: Any) -> Any:
                 allowed=f"{value}",
                 fix=f"leave {path}.{name} out",
             )
+    if "_target_" not in node:
+        raise ConfigError(
+            f"{path} does not say what to build",
+            given=", ".join(f"{path}.{name}" for name in node) or f"an empty {path}",
+            allowed="a node with _target_, as in the files of conf/",
+            fix=f"choose one of its files, {path.partition('.')[0]}=..., or remove {path}",
+        )
     check_node({**node, **dict.fromkeys(given)}, path)
     try:  # nested nodes first; the run's own arguments never pass through OmegaConf, which would copy them into dicts
         constructor = instantiate({**node, "_partial_": True}, _convert_="all")
@@ -45,7 +55,7 @@ def make(node: Mapping[str, Any], path: str, **given: Any) -> Any:
             raise cause from None
         raise ConfigError(
             f"{path} could not be built",
-            given=f"{node['_target_']}: {cause}",
+            given=f"{node['_target_']}: {cause}{_place(cause)}",
             allowed="arguments that its constructor takes",
             fix=f"check the values of {path}.* with --cfg job",
         ) from error
@@ -58,33 +68,37 @@ def check_node(node: Mapping[str, Any], path: str) -> None:
         ConfigError: names the nearest valid argument and the override to type.
     """
     for name, value in node.items():
-        if isinstance(value, Mapping):
-            check_node(value, f"{path}.{name}")
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Mapping):
+                check_node(item, f"{path}.{name}")
     if "_target_" in node:
         _check_arguments(node, path, locate(str(node["_target_"]), path))
 
 
 def locate(target: str, path: str) -> Callable[..., Any]:
-    """The class or function of a dotted name below one of the allowed packages.
+    """The class, or the function of `FUNCTIONS`, of a dotted name below one of the allowed packages.
 
     Raises:
-        ConfigError: a forbidden package or a name that does not exist.
+        ConfigError: a forbidden package, a name that does not exist, or a name that leads out of its package.
     """
-    fault, found = None, None
-    if target.partition(".")[0] not in ROOTS:
-        fault = "is outside the allowed packages"
-    else:
-        try:
-            found = get_object(target)
-        except (ImportError, ValueError, AttributeError) as error:
-            fault = f"cannot be imported ({error})"
-    if callable(found):
+    root = target.partition(".")[0]
+    fault = None if root in ROOTS else "is outside the allowed packages"
+    try:
+        found: Any = None if fault else get_object(target)
+    except (ImportError, ValueError, AttributeError) as error:
+        found, fault = None, f"cannot be imported ({error})"
+    home = str(getattr(found, "__module__", None))
+    if not fault and home.partition(".")[0] != root:
+        fault = f"leads to {home}, outside its package"
+    elif not fault and not inspect.isclass(found) and home not in FUNCTIONS:
+        fault = "is not a class"
+    if fault is None:
         constructor: Callable[..., Any] = found
         return constructor
     raise ConfigError(
-        f"{path}._target_ {fault or 'cannot be called'}",
+        f"{path}._target_ {fault}",
         given=target,
-        allowed=f"a class or function below {', '.join(ROOTS)}",
+        allowed=f"a class below {', '.join(ROOTS)}, or a function of {', '.join(FUNCTIONS)}",
         fix=f"correct {path}._target_, or install the package it needs",
     )
 
@@ -116,3 +130,8 @@ def _innermost(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -16,7 +16,7 @@ from seglab.errors import ConfigError, DataError, SeglabError
 from seglab.files import check_writable
 from seglab.run.build import Config, build_data
 from seglab.run.checkpoint import find_checkpoint, load_task
-from seglab.run.engine import Engine, available_cores
+from seglab.run.engine import available_cores, engine_for
 from seglab.run.record import read_run
 from seglab.task.segmentation import SegmentationTask
 
@@ -97,8 +97,9 @@ def predict(cfg: DictConfig) -> None:
 def load_predictor(cfg: DictConfig) -> Predictor:
     """Open the run's checkpoint on the best device there is."""
     run_dir = Path(cfg.run)
-    config: Config = read_run(run_dir)["config"]
-    engine = Engine(**OmegaConf.to_container(cfg.trainer))  # type: ignore[arg-type]  # keys are strings
+    record = read_run(run_dir)
+    config: Config = record["config"]
+    engine = engine_for(OmegaConf.to_container(cfg.trainer), record["precision"])  # type: ignore[arg-type]  # a dict
     torch.set_num_threads(engine.threads or available_cores())
     task = load_task(find_checkpoint(run_dir, cfg.checkpoint))
     for name, value in cfg.inference.items():

@@ -1,0 +1,111 @@
+"""Preflight: what can only be checked once data and network exist, on the CPU, before any training."""
+
+import logging
+from copy import deepcopy
+from dataclasses import replace
+from difflib import get_close_matches
+
+import torch
+from torch import nn
+
+from seglab.data.module import SegmentationData
+from seglab.errors import ConfigError, DataError, SeglabError
+from seglab.run.engine import Engine
+from seglab.task.segmentation import SegmentationTask
+
+log = logging.getLogger("seglab")
+
+
+def check_monitor(monitor: str, known: list[str], name: str) -> None:
+    """Refuse a monitored metric that validation will not log.
+
+    Raises:
+        ConfigError: names the nearest metric.
+    """
+    if monitor not in known:
+        nearest = get_close_matches(monitor, known, n=1, cutoff=0.3)
+        raise ConfigError(
+            f"callbacks.{name} watches a metric that is not logged",
+            given=f"callbacks.{name}.monitor={monitor}",
+            allowed=", ".join(known),
+            fix=f"set callbacks.{name}.monitor={nearest[0] if nearest else known[0]}",
+        )
+
+
+def check_ranks(data: SegmentationData, world_size: int) -> None:
+    """Refuse fewer cases than processes: a process without a case would leave the others waiting.
+
+    Raises:
+        DataError: names the split.
+    """
+    for split in ("train", "val", "test"):
+        n_cases = len(data.records[split])
+        if 0 < n_cases < world_size:
+            raise DataError(
+                f"the {split} split has fewer cases than processes",
+                given=f"{n_cases} {split} case(s) for {world_size} processes (trainer.devices x trainer.num_nodes)",
+                allowed=f"at least {world_size} cases in each split",
+                fix=f"set trainer.devices={n_cases}, or a larger data.{split}_fraction"
+                if split != "train"
+                else f"set trainer.devices={n_cases}, or smaller data.val_fraction and data.test_fraction",
+            )
+
+
+def check_patch(task: SegmentationTask, batch_size: int) -> set[int]:
+    """Push the shape of one training batch through a weightless copy of the network.
+
+    Returns:
+        The depths that its 3-D convolutions see.
+
+    Raises:
+        ConfigError: when the network cannot take it.
+    """
+    probe = deepcopy(task.net).to("meta").train()
+    depths: set[int] = set()
+    for module in probe.modules():
+        if isinstance(module, nn.Conv3d):
+            module.register_forward_pre_hook(lambda _, inputs: depths.add(inputs[0].shape[2]))
+    patch = task.spec.patch_size
+    try:
+        with torch.no_grad():
+            logits = probe(torch.empty(batch_size, task.spec.in_channels, *probe.input_size_for(patch), device="meta"))
+        covers = all(length >= wanted for length, wanted in zip(logits.shape[2:], patch, strict=True))
+        fault = None if covers else f"gives logits of {tuple(logits.shape)}"
+    except SeglabError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        fault = str(error)
+    if fault:
+        raise ConfigError(
+            f"{type(task.net).__name__} cannot train on this patch",
+            given=f"data.patch_size={list(patch)}, data.batch_size={batch_size}: {fault}",
+            allowed="patches that leave more than one pixel per batch at the network's lowest level",
+            fix=f"set data.patch_size={[max(2 * n, 64) for n in patch]} or data.batch_size=2",
+        )
+    return depths
+
+
+def sound_precision(engine: Engine, depths: set[int]) -> Engine:
+    """Leave bfloat16 where the CPU computes wrong gradients in it.
+
+    On CPUs torch (2.14 at least) gets the weight gradient of a 3-wide Conv3d in bfloat16 wrong, with values from
+    unset memory, whenever its input is two slices deep.
+
+    Args:
+        engine: as configured.
+        depths: that the 3-D convolutions of the network see.
+
+    Raises:
+        ConfigError: when bf16-mixed was asked for by name.
+    """
+    if engine.uses_gpu or 2 not in depths or engine.resolved_precision != "bf16-mixed":
+        return engine
+    if engine.precision == "auto":
+        log.info("3-D convolutions two slices deep have wrong bfloat16 gradients on CPUs: training in 32-true")
+        return replace(engine, precision="32-true")
+    raise ConfigError(
+        "bfloat16 gives wrong gradients for this network and patch on a CPU",
+        given=f"trainer.precision={engine.precision} with a level two slices deep",
+        allowed="32-true, or a patch that leaves more or fewer than two slices at every level",
+        fix="set trainer.precision=auto",
+    )
