@@ -58,7 +58,7 @@ def build(config: Config, run_dir: Path) -> Run:
     engine = sound_precision(engine, check_patch(task, data.batch_size))
     if engine.compile:
         task.net.compile()
-    callbacks = build_callbacks(config, task, run_dir, validates=bool(data.records["val"]))
+    callbacks = build_callbacks(config, task, run_dir, validates=engine.validates and bool(data.records["val"]))
     return Run(data, task, engine.trainer(callbacks=callbacks, loggers=[], run_dir=run_dir), config)
 
 
@@ -103,12 +103,14 @@ def with_background(loss: Config, spec: DataSpec) -> Config:
 def build_callbacks(config: Config, task: SegmentationTask, run_dir: Path, *, validates: bool) -> list[Callback]:
     """Callbacks of the configuration; without validation nothing can be monitored, and the last state is kept."""
     callbacks: list[Callback] = [KeptScores()]
-    for name, node in (config.get("callbacks") or {}).items():
-        callback = make(_placed(node, run_dir), f"callbacks.{name}")
+    for name, node in (config["callbacks"] or {}).items():
+        if node is None:  # switched off: callbacks.<name>=null
+            continue
+        callback = make(node, f"callbacks.{name}", **_place(node, run_dir))
         if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor:
             check_monitor(callback.monitor, task.metric_names(), name)
             if not validates:
-                log.info(f"no validation cases: callbacks.{name} cannot watch {callback.monitor}; last state kept")
+                log.info(f"no validation: callbacks.{name} cannot watch {callback.monitor}; last state kept")
                 if isinstance(callback, EarlyStopping):
                     continue
                 callback.monitor = None
@@ -116,10 +118,10 @@ def build_callbacks(config: Config, task: SegmentationTask, run_dir: Path, *, va
     return callbacks
 
 
-def _placed(node: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
-    """Fill in the run folder where a callback asks for one."""
+def _place(node: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
+    """The run folder, for a callback that asks for one."""
     folders = {
         "ModelCheckpoint": {"dirpath": str(run_dir / "checkpoints")},
         "PredictionImages": {"run_dir": str(run_dir)},
     }
-    return {**node, **folders.get(str(node["_target_"]).rpartition(".")[2], {})}
+    return folders.get(str(node.get("_target_")).rpartition(".")[2], {})

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from seglab.errors import ConfigError, SeglabError
 from seglab.run.catalogue import CONF, help_lines, names
@@ -37,6 +37,15 @@ def user_errors() -> Iterator[None]:
             raise
         sys.stderr.write(f"\nError: {error}\n")
         raise Refused(1) from None
+    except MissingMandatoryValue as error:
+        sys.stderr.write(f"\nError: {_missing(str(error.full_key))}\n")
+        raise Refused(1) from None
+
+
+def _missing(key: str) -> ConfigError:
+    return ConfigError(
+        f"{key} must be given", given=f"no {key}=...", allowed="see --help for examples", fix=f"type {key}=<value>"
+    )
 
 
 def _run_dir(runs_dir: str, resume: str | None) -> str:

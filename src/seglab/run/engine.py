@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from seglab.errors import ConfigError
+from seglab.run.make import make
 
-PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed", "64-true")
+PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Engine:
         accelerator: auto, cpu, gpu, mps.
         devices: processes (CPU) or devices (GPU) of a node, or auto: 1 on CPUs, all on GPUs.
         num_nodes: machines.
-        precision: auto, 32-true, bf16-mixed, 16-mixed or 64-true; auto takes bf16-mixed where the hardware has it.
+        precision: auto, 32-true, bf16-mixed or 16-mixed (GPU); auto takes bf16-mixed where the hardware has it.
         channels_last: memory layout of network and images.
         compile: compile the network in place.
         threads: torch threads per process; null shares the cores out.
@@ -44,6 +46,9 @@ class Engine:
         detect_anomaly: find the operation that made a NaN, slow.
         profiler: null, simple, advanced or pytorch.
         timeout_s: seconds after which a process gives up waiting for the others.
+
+    Raises:
+        ConfigError: an unknown precision, a number of devices that is none, or a training without an end.
     """
 
     max_epochs: int = 100
@@ -77,6 +82,20 @@ class Engine:
                 allowed=", ".join(PRECISIONS),
                 fix="set trainer.precision=auto",
             )
+        if self.devices != "auto" and (not isinstance(self.devices, int) or self.devices < -1 or self.devices == 0):
+            raise ConfigError(
+                "this is no number of devices",
+                given=f"trainer.devices={self.devices}",
+                allowed="auto, an integer from 1 up, or -1 for all",
+                fix="set trainer.devices=1",
+            )
+        if self.max_epochs < 1 and self.max_steps < 1:
+            raise ConfigError(
+                "the training has no end, or none to start with",
+                given=f"trainer.max_epochs={self.max_epochs}, trainer.max_steps={self.max_steps}",
+                allowed="one of them from 1 up; learning-rate schedules span the whole training",
+                fix="set trainer.max_epochs=60",
+            )
 
     @property
     def uses_gpu(self) -> bool:
@@ -88,12 +107,17 @@ class Engine:
         """Processes of one node."""
         if self.devices == "auto":
             return max(torch.cuda.device_count(), 1) if self.uses_gpu else 1
-        return max(torch.cuda.device_count(), 1) if int(self.devices) == -1 else int(self.devices)
+        return max(torch.cuda.device_count(), 1) if self.devices == -1 else int(self.devices)
 
     @property
     def world_size(self) -> int:
         """Processes over all nodes."""
         return self.n_devices * self.num_nodes
+
+    @property
+    def validates(self) -> bool:
+        """Whether the training is long enough for a validation."""
+        return self.limit_val_batches != 0 and (self.max_epochs < 1 or self.check_val_every_n_epoch <= self.max_epochs)
 
     @property
     def resolved_precision(self) -> Any:
@@ -103,8 +127,23 @@ class Engine:
         return "bf16-mixed" if computes_in_bf16(self.uses_gpu) else "32-true"
 
     def trainer(self, *, callbacks: list[Callback], loggers: list[Logger], run_dir: Path) -> Trainer:
-        """The Lightning trainer; our samplers share out the data, so Lightning's are off."""
+        """The Lightning trainer; our samplers share out the data, so Lightning's are off.
+
+        Raises:
+            ConfigError: hardware that is not there, or a setting that Lightning refuses.
+        """
         torch.set_num_threads(self.threads or max(1, available_cores() // self.n_devices))
+        try:
+            return self._trainer(callbacks, loggers, run_dir)
+        except (MisconfigurationException, ValueError) as error:
+            raise ConfigError(
+                "this machine cannot run the trainer as configured",
+                given=f"trainer.accelerator={self.accelerator}, trainer.devices={self.devices}: {error}",
+                allowed="hardware that is there, and settings that Lightning's Trainer takes",
+                fix="set trainer.accelerator=auto trainer.devices=auto, or correct the setting it names",
+            ) from error
+
+    def _trainer(self, callbacks: list[Callback], loggers: list[Logger], run_dir: Path) -> Trainer:
         return Trainer(
             accelerator=self.accelerator,
             devices=self.n_devices,
@@ -140,8 +179,15 @@ class Engine:
 
 
 def engine_for(settings: Mapping[str, Any], trained_precision: str) -> Engine:
-    """The engine of a job on a trained run: in the precision of the training unless another is asked for."""
-    return Engine(**{**settings, "precision": settings["precision"] or trained_precision})
+    """The engine of a job on a trained run: in the precision of the training unless another is asked for.
+
+    Args:
+        settings: of the trainer.
+        trained_precision: as in run.json; the half precision of GPUs becomes 32-true on a CPU.
+    """
+    engine: Engine = make({"_target_": f"{__name__}.Engine", **settings, "precision": "32-true"}, "trainer")
+    trained = "32-true" if trained_precision == "16-mixed" and not engine.uses_gpu else trained_precision
+    return replace(engine, precision=settings["precision"] or trained)
 
 
 def computes_in_bf16(gpu: bool) -> bool:
@@ -149,7 +195,12 @@ def computes_in_bf16(gpu: bool) -> bool:
     if gpu:
         return torch.cuda.get_device_capability()[0] >= 8
     info = Path("/proc/cpuinfo")
-    flags = info.read_text().partition("flags")[2].partition("\n")[0].split() if info.is_file() else []
+    return info.is_file() and cpu_computes_in_bf16(info.read_text())
+
+
+def cpu_computes_in_bf16(cpuinfo: str) -> bool:
+    """Whether the first processor of a /proc/cpuinfo text has avx512_bf16 or AMX."""
+    flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 

@@ -6,7 +6,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from seglab.callbacks.images import PredictionImages
-from seglab.errors import ConfigError
+from seglab.data.module import SegmentationData
+from seglab.errors import ConfigError, DataError
 from seglab.files import check_writable
 from seglab.run.build import Config, build_data
 from seglab.run.checkpoint import find_checkpoint, load_task
@@ -34,10 +35,11 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     run_dir = Path(cfg.run)
     record = read_run(run_dir)
     config: Config = record["config"]
-    split = checked_split(cfg.split, other_root=cfg.data.root is not None and cfg.data.split_file is None)
+    split = check_split(cfg.split, other_root=cfg.data.root is not None and cfg.data.split_file is None)
     task = load_task(find_checkpoint(run_dir, cfg.checkpoint))
     data = build_data(moved(config, cfg, run_dir)).load(spec=task.spec, test_split=split)
     engine = engine_for(OmegaConf.to_container(cfg.trainer), record["precision"])  # type: ignore[arg-type]  # a dict
+    check_cases(data, split, engine.world_size)
     name = split if cfg.data.root is None else f"{split}-{Path(cfg.data.root).resolve().name}"
     output = Path(cfg.output) if cfg.output else run_dir / "evaluate" / name
     check_writable(output, "output")
@@ -60,7 +62,22 @@ def moved(config: Config, cfg: DictConfig, run_dir: Path) -> Config:
     return {**config, "data": data}
 
 
-def checked_split(split: str, *, other_root: bool) -> str:
+def check_cases(data: SegmentationData, split: str, world_size: int) -> None:
+    """Refuse a split without cases, or with fewer than processes.
+
+    Raises:
+        DataError: says how many there are.
+    """
+    if len(data.test_records) < world_size:
+        raise DataError(
+            f"the split {split} has too few cases",
+            given=f"{len(data.test_records)} case(s) for {world_size} process(es)",
+            allowed="at least one case for each process",
+            fix="choose another split=..., or trainer.devices=1",
+        )
+
+
+def check_split(split: str, *, other_root: bool) -> str:
     """The split to score; another folder has none of its own, so all of it is scored.
 
     Raises:

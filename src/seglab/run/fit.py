@@ -17,7 +17,7 @@ from seglab.callbacks.best import KeptScores
 from seglab.errors import CheckpointError, ConfigError
 from seglab.run.build import Config, Run, build
 from seglab.run.checkpoint import find_checkpoint, load_weights, read_checkpoint
-from seglab.run.ids import is_main_process, run_id
+from seglab.run.ids import is_main_process, run_name
 from seglab.run.make import make
 from seglab.run.record import claim, read_run, write_json, write_rows, write_run
 from seglab.run.resume import resumed_config
@@ -102,7 +102,7 @@ def tracked(run: Run, run_dir: Path) -> Iterator[None]:
     try:
         run.trainer.loggers = open_loggers(run.config, run_dir)
         if is_main_process() and not run.config["resume"]:
-            write_run(run_dir, run.config, facts(run))
+            write_run(run_dir, run.config, {"run_id": run_name(run_dir), **facts(run)})
             write_json(run_dir / "split.json", run.data.splits)
         yield
         exit_code = 0
@@ -122,7 +122,6 @@ def open_loggers(config: Config, run_dir: Path) -> list[Logger]:
 def facts(run: Run) -> dict[str, Any]:
     """What run.json says beside the configuration."""
     return {
-        "run_id": run_id(),
         "spec": run.data.spec.to_dict(),
         "data_hash": run.data.store.folder.name,
         "n_cases": {split: len(records) for split, records in run.data.records.items()},
@@ -147,7 +146,7 @@ def _open_logger(name: str, node: Config, config: Config, run_dir: Path) -> Logg
         from seglab.run.wandb_run import open_wandb
 
         settings = make(node, "logger.wandb")
-        known = read_run(run_dir)["run_id"] if config["resume"] else run_id()
+        known = read_run(run_dir)["run_id"] if config["resume"] else run_name(run_dir)
         return open_wandb(settings, run_dir, known, config)
     logger: Logger = make({"save_dir": str(run_dir), **node}, f"logger.{name}")
     return logger

@@ -38,6 +38,12 @@ def run_dir(runs_dir: str, resume: str | None) -> str:
     return str(folder)
 
 
+def run_name(folder: Path) -> str:
+    """Name of a run, unique like its folder; a job of a sweep is called after sweep and number."""
+    name, parent = folder.resolve().name, folder.resolve().parent.name
+    return f"{parent}-{name}" if parent.startswith("sweep-") else name
+
+
 def is_main_process() -> bool:
     """Whether this is rank 0, told from the environment, before any process group exists."""
     return all(int(os.environ.get(name, "0")) == 0 for name in RANKS)

@@ -17,6 +17,7 @@ from seglab.files import check_writable
 from seglab.run.build import Config, build_data
 from seglab.run.checkpoint import find_checkpoint, load_task
 from seglab.run.engine import available_cores, engine_for
+from seglab.run.make import make
 from seglab.run.record import read_run
 from seglab.task.segmentation import SegmentationTask
 
@@ -82,7 +83,7 @@ def predict(cfg: DictConfig) -> None:
     """
     output = Path(cfg.output)
     check_writable(output, "output")
-    files = find_inputs(cfg.input)
+    files = find_inputs(cfg.input, output)
     predictor = load_predictor(cfg)
     failures: dict[Path, SeglabError | OSError] = {}
     written: dict[Path, Path] = {}
@@ -102,21 +103,24 @@ def load_predictor(cfg: DictConfig) -> Predictor:
     engine = engine_for(OmegaConf.to_container(cfg.trainer), record["precision"])  # type: ignore[arg-type]  # a dict
     torch.set_num_threads(engine.threads or available_cores())
     task = load_task(find_checkpoint(run_dir, cfg.checkpoint))
-    for name, value in cfg.inference.items():
-        if value is not None:
-            setattr(task.sliding_window, str(name), value)
+    changes = {str(name): value for name, value in cfg.inference.items() if value is not None}
+    task.sliding_window = make({**config["inference"], **changes}, "inference")
     return Predictor(task.to("cuda" if engine.uses_gpu else "cpu"), build_data(config), engine.resolved_precision)
 
 
-def find_inputs(pattern: str) -> list[Path]:
-    """Files of a file name, a folder (with subfolders) or a glob, sorted; hidden files do not count.
+def find_inputs(pattern: str, output: Path) -> list[Path]:
+    """Files of a file name, a folder (with subfolders) or a glob, sorted.
+
+    Of a folder, hidden files do not count, nor what earlier predictions left in an output folder inside it.
 
     Raises:
         ConfigError: when nothing is found.
     """
     path = Path(pattern)
     if path.is_dir():
-        found = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
+        skipped = output.resolve() if path.resolve() in output.resolve().parents else None
+        visible = (file for file in path.rglob("*") if not file.name.startswith("."))
+        found = [file for file in visible if skipped not in file.resolve().parents]
     else:
         found = [path] if path.is_file() else [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207  # absolute patterns
     files = sorted(file for file in found if file.is_file())
@@ -137,7 +141,7 @@ def name_outputs(files: Sequence[Path], output: Path) -> dict[Path, Path]:
     while not all(parent.is_relative_to(base) for parent in parents):
         base = base.parent
     return {
-        file: output / parent.relative_to(base) / file.name.removesuffix(".gz").rpartition(".")[0]
+        file: output / parent.relative_to(base) / _stem(file)
         for file, parent in zip(files, parents, strict=True)
     }
 
@@ -155,7 +159,7 @@ def _label(predictor: Predictor, file: Path, stem: Path, taken: set[Path]) -> Pa
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").rpartition(".")[0]
+    return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
 
 
 def _summarise(written: dict[Path, Path], failures: dict[Path, SeglabError | OSError], output: Path) -> None:
