@@ -1,6 +1,7 @@
 """Crack photos: images and masks of the same names, split by photo."""
 
 import csv
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,21 +90,35 @@ def read_groups(file: Path, images: list[Path]) -> dict[str, str]:
     """Group of each image by file name: from the CSV (first column file, second group), else the image itself.
 
     Raises:
-        DataError: an image that the file leaves out, or a file that is no such CSV.
+        DataError: an image that the file leaves out or puts into two groups, or a file that is no such CSV.
     """
     if not file.is_file():
         return {image.name: image.stem for image in images}
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        rows = [row for row in csv.reader(stream) if row]
-    named = {row[0].strip(): row[1].strip() for row in rows if len(row) >= 2}
-    by_stem = {Path(name).stem: group for name, group in named.items()}
-    groups = {image.name: named.get(image.name) or by_stem.get(image.stem) for image in images}
-    missing = [name for name, group in groups.items() if not group]
-    if missing:
+    groups_of = _groups_by_stem(file)
+    groups = {image.name: groups_of.get(image.stem, set()) for image in images}
+    wrong = sorted(name for name, found in groups.items() if len(found) != 1)
+    if wrong:
         raise DataError(
-            f"groups.csv gives no group for {len(missing)} image(s)",
-            given=f"{file}: {', '.join(missing[:5])}",
-            allowed="a row 'file name, photo' for every image",
-            fix="add the rows, or remove groups.csv when every image is a photo of its own",
+            f"groups.csv gives no group, or two groups, for {len(wrong)} image(s)",
+            given=f"{file}: {', '.join(wrong[:5])}",
+            allowed="one row 'file name, photo' for every image",
+            fix="correct the rows, or remove groups.csv when every image is a photo of its own",
         )
-    return {name: group for name, group in groups.items() if group}
+    return {name: next(iter(found)) for name, found in groups.items()}
+
+
+def _groups_by_stem(file: Path) -> dict[str, set[str]]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [row for row in csv.reader(stream) if len(row) >= 2 and row[1].strip()]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(
+            "groups.csv cannot be read",
+            given=f"{file}: {error}",
+            allowed="comma-separated text in UTF-8, a row 'file name, photo' for every image",
+            fix="save the table again as CSV (UTF-8)",
+        ) from error
+    groups: defaultdict[str, set[str]] = defaultdict(set)
+    for name, group, *_ in rows:
+        groups[Path(name.strip()).stem].add(group.strip())
+    return groups

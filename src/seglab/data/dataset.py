@@ -63,7 +63,7 @@ class PatchDataset(Dataset[Batch]):
         self.size = _box(spec)
         cover = np.array([max(1, round(np.prod(r.shape[1:]) / np.prod(self.size))) for r in records])
         self.ends = np.cumsum(cover)
-        self.n_samples = n_samples or int(self.ends[-1])
+        self.n_samples = int(self.ends[-1]) if n_samples is None else n_samples
 
     def __len__(self) -> int:
         return self.n_samples

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from seglab.spec import Intensity
 
+BLOCK = 1 << 22
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -36,9 +38,8 @@ def measure(image: NDArray[Any], valid: NDArray[np.bool_], low: float | None, hi
         low: lower clip value or None.
         high: upper clip value or None.
     """
-    values = [_clip(channel[valid].astype(np.float64), low, high) for channel in image]
-    total = tuple(float(channel.sum()) for channel in values)
-    return Moments(int(valid.sum()), total, tuple(float(np.square(channel).sum()) for channel in values))
+    sums = [_sums(channel[valid], low, high) for channel in image]
+    return Moments(int(valid.sum()), tuple(total for total, _ in sums), tuple(squares for _, squares in sums))
 
 
 def combine(moments: Iterable[Moments], *, low: float | None, high: float | None) -> Intensity:
@@ -58,19 +59,21 @@ def normalise(image: NDArray[Any], intensity: Intensity) -> Tensor:
     Shape:
         (C, D, H, W) of any number type -> (C, D, H, W) float32.
     """
-    values: Tensor = _clip(
-        torch.from_numpy(np.ascontiguousarray(image).astype(np.float32)), intensity.low, intensity.high
-    )
-    return (values - _column(intensity.mean)) / _column(intensity.std)
+    values: Tensor = torch.from_numpy(np.array(image, dtype=np.float32, order="C"))  # a copy, so changed in place
+    if intensity.low is not None or intensity.high is not None:
+        values.clamp_(intensity.low, intensity.high)
+    return values.sub_(_column(intensity.mean)).div_(_column(intensity.std))
 
 
-def denormalise(image: Tensor, intensity: Intensity, n_channels: int) -> Tensor:
-    """Back to stored values, for pictures; `n_channels` leading channels of the input are used."""
-    return image[:n_channels] * _column(intensity.std)[:n_channels, 0] + _column(intensity.mean)[:n_channels, 0]
-
-
-def _clip(values: Any, low: float | None, high: float | None) -> Any:
-    return values if low is None and high is None else values.clip(low, high)
+def _sums(values: NDArray[Any], low: float | None, high: float | None) -> tuple[float, float]:
+    """Sum and sum of squares, in blocks: a CT as float64 would take gigabytes."""
+    total = squares = 0.0
+    for start in range(0, len(values), BLOCK):
+        block = values[start : start + BLOCK].astype(np.float64)
+        if low is not None or high is not None:
+            block = np.clip(block, low, high)
+        total, squares = total + float(block.sum()), squares + float(np.square(block).sum())
+    return total, squares
 
 
 def _column(values: Sequence[float]) -> Tensor:

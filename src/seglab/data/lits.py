@@ -51,7 +51,7 @@ class LitsData(SegmentationData):
                 allowed="an odd number with data.dims=2, and 1 with data.dims=3",
                 fix="set data.n_slices=5, or data.n_slices=1",
             )
-        if len(self.window_hu) != 2 or self.window_hu[0] >= self.window_hu[1]:
+        if len(self.window_hu) != 2 or not self.window_hu[0] < self.window_hu[1]:
             raise ConfigError(
                 "the HU window is empty",
                 given=f"data.window_hu={self.window_hu}",

@@ -1,38 +1,37 @@
 """SegmentationData: from a root folder to batches, whatever the kind of data; one subclass per data set."""
 
 import os
-import shutil
-from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
-from uuid import uuid4
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from seglab import __version__
 from seglab.data.augment import Augment
+from seglab.data.checks import check_channels, check_fits, check_numbers, check_unique
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
 from seglab.data.integrity import check_same_size
 from seglab.data.intensity import combine
+from seglab.data.phantoms.folder import phantom_folder
 from seglab.data.plan import plan_patch
 from seglab.data.sampling import CaseSampler, EpochSampler, ShapeBatchSampler
+from seglab.data.source import DataSource
 from seglab.data.splits import Splits, make_splits, read_splits, write_splits
 from seglab.data.store import Record, Sample, Store, build_store, store_key
 from seglab.errors import ConfigError, DataError
-from seglab.spec import IGNORE_INDEX, Case, DataSpec, Kind
+from seglab.spec import IGNORE_INDEX, Case, DataSpec
 
 PHANTOM = "phantom"
 LARGEST_TILE = (1024, 1024)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SegmentationData(LightningDataModule):
+class SegmentationData(DataSource, LightningDataModule):
     """A data set: finds its cases, prepares them once, splits them by group and serves batches.
 
     Args:
@@ -71,10 +70,6 @@ class SegmentationData(LightningDataModule):
     augment: Augment | None = None
     seed: int = 0
 
-    dataset: ClassVar[str]
-    kind: ClassVar[Kind]
-    supported_dims: ClassVar[tuple[int, ...]] = (2,)
-
     def __post_init__(self) -> None:
         super().__init__()
         if self.dims not in self.supported_dims:
@@ -84,71 +79,13 @@ class SegmentationData(LightningDataModule):
                 allowed=f"data.dims={' or '.join(map(str, self.supported_dims))}",
                 fix=f"set data.dims={self.supported_dims[0]}",
             )
+        check_numbers(
+            batch_size=self.batch_size,
+            samples_per_epoch=self.samples_per_epoch,
+            foreground_fraction=self.foreground_fraction,
+            num_workers=self.num_workers,
+        )
         self._spec: DataSpec | None = None
-
-    # What a data set answers.
-
-    @property
-    @abstractmethod
-    def class_names(self) -> tuple[str, ...]:
-        """Class names; the index is the class."""
-
-    @property
-    @abstractmethod
-    def class_colors(self) -> tuple[tuple[int, int, int], ...]:
-        """RGB of each class."""
-
-    @abstractmethod
-    def write_phantom(self, folder: Path) -> None:
-        """Write synthetic data in the real format."""
-
-    @abstractmethod
-    def find_cases(self, root: Path) -> list[Case]:
-        """List the cases under `root`; raises DataError when there are none or some have no partner."""
-
-    @abstractmethod
-    def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
-        """Read an image: (C, D, H, W) values, (D, H, W) validity, spacing along (D, H, W)."""
-
-    @abstractmethod
-    def read_mask(self, case: Case) -> NDArray[np.uint8]:
-        """Read and check the mask of a case: (D, H, W), class index or 255."""
-
-    @abstractmethod
-    def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
-        """Write (D, H, W) labels on the grid of the image file `like`; the ending is added to `target_stem`."""
-
-    @property
-    @abstractmethod
-    def suffixes(self) -> tuple[str, ...]:
-        """File name endings of images that `read_image` takes."""
-
-    @property
-    def has_background(self) -> bool:
-        """Whether class 0 is background and stays out of means."""
-        return True
-
-    @property
-    def mask_values(self) -> tuple[int, ...]:
-        """The number that stands for each class in a mask we write."""
-        return tuple(range(len(self.class_names)))
-
-    @property
-    def stacked_slices(self) -> int:
-        """Neighbouring slices that a 2-D network gets as channels."""
-        return 1
-
-    @property
-    def clip(self) -> tuple[float | None, float | None]:
-        """Range of stored values that is kept."""
-        return None, None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Arguments that change what is prepared; part of the store's key."""
-        return {"classes": self.class_names, "clip": self.clip}
-
-    # What happens with the answers.
 
     def load(self, *, spec: DataSpec | None = None, test_split: str = "test") -> "SegmentationData":
         """Prepare the data (once) and split it; everything that can fail fails here.
@@ -162,6 +99,7 @@ class SegmentationData(LightningDataModule):
         """
         root = self._phantom_root() if self.root == PHANTOM else Path(self.root)
         cases = self.find_cases(root)
+        check_unique(cases)
         folder = Path(self.cache_dir) / "prepared" / store_key(self.dataset, cases, self.settings)
         if (folder / "cases.json").is_file():
             self.store = Store(folder)
@@ -174,7 +112,11 @@ class SegmentationData(LightningDataModule):
         self.splits = {} if test_split == "all" else self._split(folder)
         self.records = everything | {name: self._members(groups) for name, groups in self.splits.items()}
         self.test_records = self.records[test_split]
-        self._spec = spec or self._describe(self.records["train"])
+        if spec is None:
+            self._spec = self._describe(self.records["train"])
+        else:
+            check_fits(spec, self.class_names, self.store.records[0])
+            self._spec = spec
         return self
 
     @property
@@ -219,18 +161,21 @@ class SegmentationData(LightningDataModule):
     def _cases(self, records: tuple[Record, ...]) -> DataLoader[Batch]:
         rank, world = self._place()
         sampler = CaseSampler(len(records), rank=rank, world=world)
-        return self._loader(CaseDataset(self.store, records, self.spec), sampler=sampler, batch_size=None)
+        dataset = CaseDataset(self.store, records, self.spec)
+        return self._loader(dataset, sampler=sampler, batch_size=None, most_workers=1)  # a whole case takes much memory
 
     def _tiles(self, records: tuple[Record, ...]) -> DataLoader[Batch]:
         tile = cast(tuple[int, int], self.spec.patch_size) if self.kind == "raster" else LARGEST_TILE
         regions = cut_tiles(records, tile)
         rank, world = self._place()
         shapes = [region.size for region in regions]
-        batches = ShapeBatchSampler(shapes, batch_size=self.batch_size, rank=rank, world=world)
+        size = max(1, min(self.batch_size, len(regions) // world))  # no rank may be left without a batch
+        batches = ShapeBatchSampler(shapes, batch_size=size, rank=rank, world=world)
         return self._loader(RegionDataset(self.store, regions, self.spec), batch_sampler=batches)
 
-    def _loader(self, dataset: Any, **order: Any) -> DataLoader[Batch]:
+    def _loader(self, dataset: Any, *, most_workers: int | None = None, **order: Any) -> DataLoader[Batch]:
         workers = self.num_workers if self.num_workers is not None else free_workers(self._place()[1])
+        workers = workers if most_workers is None else min(workers, most_workers)
         return DataLoader(
             dataset,
             num_workers=workers,
@@ -268,6 +213,13 @@ class SegmentationData(LightningDataModule):
         return tuple(record for record in self.store.records if record.group in set(groups))
 
     def _describe(self, train: tuple[Record, ...]) -> DataSpec:
+        if not train:
+            raise DataError(
+                "there is nothing to train on",
+                given=f"no case in train; data.split_file={self.split_file}",
+                allowed="at least one group in train",
+                fix="correct the split file, or leave data.split_file out to have one drawn",
+            )
         low, high = self.clip
         n_slices = self.stacked_slices if self.dims == 2 else 1
         return DataSpec(
@@ -285,39 +237,7 @@ class SegmentationData(LightningDataModule):
         )
 
     def _phantom_root(self) -> Path:
-        return phantom_folder(Path(self.cache_dir) / "phantoms" / self.dataset, self.write_phantom)
-
-
-def check_channels(records: Sequence[Record]) -> None:
-    """Refuse cases of different channel counts.
-
-    Raises:
-        DataError: names one file of each count.
-    """
-    examples = {record.shape[0]: record.image_file for record in records}
-    if len(examples) > 1:
-        raise DataError(
-            "the images have different numbers of channels",
-            given="; ".join(f"{n}: {file}" for n, file in sorted(examples.items())),
-            allowed="the same bands in every image",
-            fix="take the odd ones out, or write the missing bands",
-        )
-
-
-def phantom_folder(folder: Path, write: Callable[[Path], None]) -> Path:
-    """The phantom's folder, written now if it is not there yet; a half-written one never gets that name."""
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = folder.with_name(f".part-{folder.name}-{uuid4().hex[:8]}")
-        try:
-            write(temporary)
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster, with the same content
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+        return phantom_folder(Path(self.cache_dir) / "phantoms" / f"{self.dataset}-{__version__}", self.write_phantom)
 
 
 def free_workers(world: int) -> int:

@@ -36,7 +36,7 @@ class SatelliteData(SegmentationData):
         require_crs: refuse a GeoTIFF without coordinate reference system.
 
     Raises:
-        ConfigError: a colour that is not RRGGBB.
+        ConfigError: a colour that is not RRGGBB or stands for two things.
         DataError: masks of both kinds in one folder.
     """
 
@@ -55,6 +55,13 @@ class SatelliteData(SegmentationData):
         self._in_colors = False
         self._colors = {parse_color(text): index for index, text in enumerate(self.color_classes.values())}
         self._voids = {parse_color(text): IGNORE_INDEX for text in self.void_colors}
+        if len(self._colors | self._voids) < len(self.color_classes) + len(self._voids):
+            raise ConfigError(
+                "two classes, or a class and void, have the same colour",
+                given=f"data.color_classes={self.color_classes}, data.void_colors={self.void_colors}",
+                allowed="one colour for each class, and others for void",
+                fix="give each class a colour of its own",
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -70,8 +77,9 @@ class SatelliteData(SegmentationData):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Includes the colour table."""
-        return {**super().settings, "colors": self._colors if self._in_colors else None, "voids": self.void_colors}
+        """Includes the colour table and what is refused."""
+        colors = [*self._colors.items(), *self._voids.items()] if self._in_colors else None
+        return {**super().settings, "colors": colors, "require_crs": self.require_crs}
 
     def write_phantom(self, folder: Path) -> None:
         """Four-band GeoTIFF scenes with fields, water, buildings, roads and nodata."""
@@ -139,7 +147,8 @@ class SatelliteData(SegmentationData):
         return [Case(slug(f"{scene}-{stem}"), image, mask, group=scene) for stem, image, mask in pairs]
 
     def _rasters(self, folder: Path) -> list[Path]:
-        return sorted(file for file in folder.iterdir() if file.name.lower().endswith(self.suffixes))
+        files = (file for file in folder.iterdir() if not file.name.startswith("."))
+        return sorted(file for file in files if file.name.lower().endswith(self.suffixes))
 
 
 def parse_color(text: str) -> tuple[int, int, int]:

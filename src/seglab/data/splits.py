@@ -30,7 +30,7 @@ def make_splits(group_sizes: Mapping[str, int], *, val_fraction: float, test_fra
         DataError: fractions that leave nothing to train on, or fewer groups than splits.
     """
     fractions = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
-    if min(val_fraction, test_fraction) < 0 or fractions["train"] <= 0:
+    if not (min(val_fraction, test_fraction) >= 0 and fractions["train"] > 1e-9):
         raise DataError(
             "the split leaves nothing to train on",
             given=f"val_fraction={val_fraction}, test_fraction={test_fraction}",
@@ -64,7 +64,7 @@ def read_splits(file: Path, groups: set[str]) -> Splits:
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        splits = {split: tuple(str(group) for group in content.get(split, ())) for split in SPLITS}
+        splits = {split: _names(content.get(split, [])) for split in SPLITS}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(
             "the split file cannot be read",
@@ -79,6 +79,12 @@ def read_splits(file: Path, groups: set[str]) -> Splits:
 def write_splits(file: Path, splits: Splits) -> None:
     """Write a split file; it is reused by every later run on the same data and settings."""
     write_text(file, json.dumps(splits, indent=2) + "\n")
+
+
+def _names(groups: object) -> tuple[str, ...]:
+    if not isinstance(groups, list):
+        raise TypeError(f"{groups!r} is no list of groups")
+    return tuple(map(str, groups))
 
 
 def _check_splits(splits: Splits, groups: set[str], file: Path) -> None:

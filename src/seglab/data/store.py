@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.intensity import Moments, measure
-from seglab.spec import IGNORE_INDEX, Case
+from seglab.spec import Case
 
 STORE_VERSION = 1
 N_FOREGROUND = 2000
@@ -135,7 +135,6 @@ def _write_case(
     np.save(folder / "image.npy", np.ascontiguousarray(sample.image))
     np.save(folder / "mask.npy", np.ascontiguousarray(sample.mask))
     np.save(folder / "foreground.npy", _foreground(sample.mask, num_classes))
-    counts = np.bincount(sample.mask.ravel(), minlength=IGNORE_INDEX + 1)[:num_classes]
     channels, depth, height, width = sample.image.shape
     return Record(
         id=case.id,
@@ -144,7 +143,7 @@ def _write_case(
         mask_file=str(case.mask_file),
         shape=(channels, depth, height, width),
         spacing=sample.spacing,
-        class_pixels=tuple(int(count) for count in counts),
+        class_pixels=tuple(int(np.count_nonzero(sample.mask == label)) for label in range(num_classes)),
         moments=measure(sample.image, sample.valid, *clip),
     )
 
@@ -152,9 +151,10 @@ def _write_case(
 def _foreground(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.int32]:
     rows = [np.empty((0, 4), np.int32)]
     for label in range(1, num_classes):
-        pixels = np.argwhere(mask == label)
+        pixels = np.flatnonzero(mask == label)
         picked = pixels[np.linspace(0, len(pixels) - 1, min(len(pixels), N_FOREGROUND)).astype(int)]
-        rows.append(np.column_stack([np.full(len(picked), label), picked]).astype(np.int32))
+        places = np.unravel_index(picked, mask.shape)
+        rows.append(np.column_stack([np.full(len(picked), label), *places]).astype(np.int32))
     return np.concatenate(rows)
 
 
@@ -172,7 +172,7 @@ def _files(case: Case) -> tuple[Path, Path]:
     return case.image_file, case.mask_file
 
 
-@cache
+@lru_cache(maxsize=256)  # each mapped file keeps a file descriptor, of which a process may have 1024
 def _mapped(file: Path) -> NDArray[Any]:
     array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     return array

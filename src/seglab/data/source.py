@@ -1,0 +1,81 @@
+"""DataSource: what a data set answers about its files; everything else is the same for all data sets."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seglab.spec import Case, DataSpec, Kind
+
+
+class DataSource(ABC):
+    """How the files of a data set are found, read and written.
+
+    Arrays are (C, D, H, W) for images and (D, H, W) for masks; photos and rasters have D = 1.
+    """
+
+    dataset: ClassVar[str]
+    kind: ClassVar[Kind]
+    supported_dims: ClassVar[tuple[int, ...]] = (2,)
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Class names; the index is the class."""
+
+    @property
+    @abstractmethod
+    def class_colors(self) -> tuple[tuple[int, int, int], ...]:
+        """RGB of each class."""
+
+    @abstractmethod
+    def write_phantom(self, folder: Path) -> None:
+        """Write synthetic data in the real format."""
+
+    @abstractmethod
+    def find_cases(self, root: Path) -> list[Case]:
+        """List the cases under `root`; raises DataError when there are none or some have no partner."""
+
+    @abstractmethod
+    def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
+        """Read an image: (C, D, H, W) values, (D, H, W) validity, spacing along (D, H, W)."""
+
+    @abstractmethod
+    def read_mask(self, case: Case) -> NDArray[np.uint8]:
+        """Read and check the mask of a case: (D, H, W), class index or 255."""
+
+    @abstractmethod
+    def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
+        """Write (D, H, W) labels on the grid of the image file `like`; the ending is added to `target_stem`."""
+
+    @property
+    @abstractmethod
+    def suffixes(self) -> tuple[str, ...]:
+        """File name endings of images that `read_image` takes."""
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is background and stays out of means."""
+        return True
+
+    @property
+    def mask_values(self) -> tuple[int, ...]:
+        """The number that stands for each class in a mask we write."""
+        return tuple(range(len(self.class_names)))
+
+    @property
+    def stacked_slices(self) -> int:
+        """Neighbouring slices that a 2-D network gets as channels."""
+        return 1
+
+    @property
+    def clip(self) -> tuple[float | None, float | None]:
+        """Range of stored values that is kept."""
+        return None, None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments that change what is prepared; part of the store's key."""
+        return {"classes": self.class_names, "clip": self.clip}
