@@ -78,6 +78,8 @@ class PredictionImages(Callback):
         names, tensors = batch["case"], [batch["image"], batch["mask"], outputs["pred"]]
         if isinstance(names, str):  # a whole case comes without a batch axis
             names, tensors = [names], [tensor[None] for tensor in tensors]
+        if len(self._picked) >= self.n_cases and not self._picked.keys() & set(names):
+            return
         arrays = (tensor.detach().to("cpu", torch.float32).numpy() for tensor in tensors)
         for name, image, mask, pred in zip(names, *arrays, strict=True):
             if name in self._picked or len(self._picked) < self.n_cases:

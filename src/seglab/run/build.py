@@ -15,6 +15,7 @@ from seglab.data.module import SegmentationData
 from seglab.run.engine import Engine
 from seglab.run.make import make
 from seglab.run.preflight import check_monitor, check_patch, check_ranks, sound_precision
+from seglab.run.record import read_run
 from seglab.spec import DataSpec
 from seglab.task.segmentation import SegmentationTask
 
@@ -52,7 +53,8 @@ def build(config: Config, run_dir: Path) -> Run:
     """
     seed_everything(config["seed"], workers=True, verbose=False)
     engine: Engine = make(config["trainer"], "trainer")
-    data = build_data(config).load()
+    known = DataSpec.from_dict(read_run(run_dir)["spec"]) if config["resume"] else None
+    data = build_data(config).load(spec=known)
     check_ranks(data, engine.world_size)
     task = build_task(config, data.spec)
     engine = sound_precision(engine, check_patch(task, data.batch_size))
@@ -106,14 +108,16 @@ def build_callbacks(config: Config, task: SegmentationTask, run_dir: Path, *, va
     for name, node in (config["callbacks"] or {}).items():
         if node is None:  # switched off: callbacks.<name>=null
             continue
-        callback = make(node, f"callbacks.{name}", **_place(node, run_dir))
+        place = _place(node, run_dir)
+        callback = make(node, f"callbacks.{name}", **place)
         if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor:
             check_monitor(callback.monitor, task.metric_names(), name)
             if not validates:
                 log.info(f"no validation: callbacks.{name} cannot watch {callback.monitor}; last state kept")
                 if isinstance(callback, EarlyStopping):
                     continue
-                callback.monitor = None
+                unwatched = {**node, "monitor": None, "save_on_train_epoch_end": True}
+                callback = make(unwatched, f"callbacks.{name}", **place)
         callbacks.append(callback)
     return callbacks
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from seglab.errors import ConfigError
 from seglab.run.make import make
@@ -33,7 +33,7 @@ class Engine:
         precision: auto, 32-true, bf16-mixed or 16-mixed (GPU); auto takes bf16-mixed where the hardware has it.
         channels_last: memory layout of network and images.
         compile: compile the network in place.
-        threads: torch threads per process; null shares the cores out.
+        threads: torch threads per process; null takes OMP_NUM_THREADS or shares the cores out.
         accumulate_grad_batches: batches per optimizer step.
         gradient_clip_val: largest gradient norm, null for none.
         check_val_every_n_epoch: epochs between validations.
@@ -132,7 +132,7 @@ class Engine:
         Raises:
             ConfigError: hardware that is not there, or a setting that Lightning refuses.
         """
-        torch.set_num_threads(self.threads or max(1, available_cores() // self.n_devices))
+        torch.set_num_threads(self.threads or available_threads(self.n_devices))
         try:
             return self._trainer(callbacks, loggers, run_dir)
         except (MisconfigurationException, ValueError) as error:
@@ -202,6 +202,11 @@ def cpu_computes_in_bf16(cpuinfo: str) -> bool:
     """Whether the first processor of a /proc/cpuinfo text has avx512_bf16 or AMX."""
     flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def available_threads(n_processes: int) -> int:
+    """Threads per process: OMP_NUM_THREADS where it is set, else an equal share of the cores."""
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, available_cores() // n_processes))
 
 
 def available_cores() -> int:

@@ -56,7 +56,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
 def moved(config: Config, cfg: DictConfig, run_dir: Path) -> Config:
     """The run's configuration with the data of this evaluation: its own split file, or another folder."""
-    data = dict(config["data"], cache_dir=cfg.paths.cache_dir, num_workers=cfg.data.num_workers)
+    data = dict(config["data"], num_workers=cfg.data.num_workers)
+    data["cache_dir"] = cfg.paths.cache_dir or data["cache_dir"]
     data["split_file"] = cfg.data.split_file or (None if cfg.data.root else str(run_dir / "split.json"))
     data["root"] = cfg.data.root or data["root"]
     return {**config, "data": data}

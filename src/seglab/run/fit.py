@@ -14,13 +14,14 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.callbacks.best import KeptScores
-from seglab.errors import CheckpointError, ConfigError
+from seglab.errors import ConfigError
 from seglab.run.build import Config, Run, build
 from seglab.run.checkpoint import find_checkpoint, load_weights, read_checkpoint
+from seglab.run.engine import Engine
 from seglab.run.ids import is_main_process, run_name
 from seglab.run.make import make
-from seglab.run.record import claim, read_run, write_json, write_rows, write_run
-from seglab.run.resume import resumed_config
+from seglab.run.record import claim, note_resume, read_run, write_json, write_rows, write_run
+from seglab.run.resume import resume_point, resumed_config
 from seglab.run.screen import show_run
 
 log = logging.getLogger("seglab")
@@ -41,17 +42,18 @@ def fit(cfg: DictConfig) -> dict[str, float]:
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     config: Config = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]  # keys are strings
-    check_mode(hydra.mode, config)
+    start = None
     if config["resume"]:
-        config = resumed_config(run_dir, list(hydra.overrides.task))
+        config, start = resumed_config(run_dir, list(hydra.overrides.task), cfg), resume_point(run_dir)
     elif is_main_process():
         claim(run_dir)
+    check_mode(hydra.mode, config)
     quiet()
     run = build(config, run_dir)
     with tracked(run, run_dir):
-        run.trainer.fit(run.task, datamodule=run.data, ckpt_path=_resume_point(run_dir) if config["resume"] else None)
+        run.trainer.fit(run.task, datamodule=run.data, ckpt_path=start)
         scores = kept_scores(run)
-        if config["test"] and not run.trainer.interrupted:
+        if config["test"]:
             scores |= test_best(run, run_dir)
         if run.trainer.is_global_zero:
             write_json(run_dir / "result.json", {"status": "finished", "value": _value(run), **scores})
@@ -65,10 +67,11 @@ def check_mode(mode: RunMode | None, config: Config) -> None:
     Raises:
         ConfigError: names what works.
     """
-    if mode == RunMode.MULTIRUN and config["trainer"]["devices"] not in ("auto", 1):
+    engine: Engine = make(config["trainer"], "trainer")
+    if mode == RunMode.MULTIRUN and engine.world_size > 1:
         raise ConfigError(
             "a sweep in one process cannot train on several devices",
-            given=f"-m with trainer.devices={config['trainer']['devices']}",
+            given=f"-m with trainer.devices={engine.devices}, here {engine.world_size} processes",
             allowed="-m with trainer.devices=1, or one job with several devices",
             fix="start the jobs one after another without -m",
         )
@@ -95,17 +98,23 @@ def kept_scores(run: Run) -> dict[str, float]:
 
 @contextmanager
 def tracked(run: Run, run_dir: Path) -> Iterator[None]:
-    """Open the loggers and write run.json; close W&B with exit code 0 or 1."""
+    """Open the loggers and write run.json; close W&B with exit code 0 or 1, a failure also in result.json."""
     from seglab.run.wandb_run import close_wandb
 
     exit_code = 1
     try:
         run.trainer.loggers = open_loggers(run.config, run_dir)
-        if is_main_process() and not run.config["resume"]:
+        if is_main_process() and run.config["resume"]:
+            note_resume(run_dir, run.config)
+        elif is_main_process():
             write_run(run_dir, run.config, {"run_id": run_name(run_dir), **facts(run)})
             write_json(run_dir / "split.json", run.data.splits)
         yield
         exit_code = 0
+    except BaseException as error:
+        if is_main_process():
+            write_json(run_dir / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        raise
     finally:
         close_wandb(exit_code)
 
@@ -133,7 +142,7 @@ def facts(run: Run) -> dict[str, Any]:
 
 def quiet() -> None:
     """Hide messages that our own samplers, loggers and metrics make pointless, and Lightning's chatter."""
-    for text in (".*sync_dist=True.*", ".*does not have many workers.*", ".*LeafSpec.*", ".*logging interval.*"):
+    for text in (".*sync_dist=True.*", ".*does not have many workers.*", ".*LeafSpec.*", ".*logging interval.*", ".*is not empty.*"):
         warnings.filterwarnings("ignore", text)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()  # Hydra's root logger shows them once
@@ -150,18 +159,6 @@ def _open_logger(name: str, node: Config, config: Config, run_dir: Path) -> Logg
         return open_wandb(settings, run_dir, known, config)
     logger: Logger = make({"save_dir": str(run_dir), **node}, f"logger.{name}")
     return logger
-
-
-def _resume_point(run_dir: Path) -> str:
-    file = run_dir / "checkpoints" / "last.ckpt"
-    if not file.is_file():
-        raise CheckpointError(
-            "there is nothing to resume from",
-            given=f"{file} does not exist",
-            allowed="a run that finished at least one epoch",
-            fix="start it again without resume=...",
-        )
-    return str(file)
 
 
 def _value(run: Run) -> float | None:

@@ -55,7 +55,7 @@ def make(node: Mapping[str, Any], path: str, **given: Any) -> Any:
             raise cause from None
         raise ConfigError(
             f"{path} could not be built",
-            given=f"{node['_target_']}: {cause}{_place(cause)}",
+            given=f"{node['_target_']} with {_shown(node)}: {cause}{_place(cause)}",
             allowed="arguments that its constructor takes",
             fix=f"check the values of {path}.* with --cfg job",
         ) from error
@@ -120,7 +120,7 @@ def _check_arguments(node: Mapping[str, Any], path: str, target: Callable[..., A
     if missing and not node.get("_partial_"):
         raise ConfigError(
             f"{path} lacks an argument",
-            given=", ".join(sorted(node.keys() - SPECIAL)) or "nothing",
+            given=_shown(node),
             allowed=f"{', '.join(missing)} must be given",
             fix=f"type +{path}.{missing[0]}=...",
         )
@@ -130,6 +130,11 @@ def _innermost(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def _shown(node: Mapping[str, Any]) -> str:
+    plain = {name: value for name, value in node.items() if name not in SPECIAL and not isinstance(value, Mapping)}
+    return ", ".join(f"{name}={value}" for name, value in plain.items()) or "nothing"
 
 
 def _place(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from seglab.errors import ConfigError, DataError, SeglabError
 from seglab.files import check_writable
 from seglab.run.build import Config, build_data
 from seglab.run.checkpoint import find_checkpoint, load_task
-from seglab.run.engine import available_cores, engine_for
+from seglab.run.engine import available_threads, engine_for
 from seglab.run.make import make
 from seglab.run.record import read_run
 from seglab.task.segmentation import SegmentationTask
@@ -101,7 +101,7 @@ def load_predictor(cfg: DictConfig) -> Predictor:
     record = read_run(run_dir)
     config: Config = record["config"]
     engine = engine_for(OmegaConf.to_container(cfg.trainer), record["precision"])  # type: ignore[arg-type]  # a dict
-    torch.set_num_threads(engine.threads or available_cores())
+    torch.set_num_threads(engine.threads or available_threads(1))
     task = load_task(find_checkpoint(run_dir, cfg.checkpoint))
     changes = {str(name): value for name, value in cfg.inference.items() if value is not None}
     task.sliding_window = make({**config["inference"], **changes}, "inference")
@@ -140,10 +140,7 @@ def name_outputs(files: Sequence[Path], output: Path) -> dict[Path, Path]:
     base = parents[0]
     while not all(parent.is_relative_to(base) for parent in parents):
         base = base.parent
-    return {
-        file: output / parent.relative_to(base) / _stem(file)
-        for file, parent in zip(files, parents, strict=True)
-    }
+    return {file: output / parent.relative_to(base) / _stem(file) for file, parent in zip(files, parents, strict=True)}
 
 
 def _label(predictor: Predictor, file: Path, stem: Path, taken: set[Path]) -> Path:

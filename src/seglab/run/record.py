@@ -54,6 +54,19 @@ def write_run(run_dir: Path, config: Mapping[str, Any], facts: Mapping[str, Any]
     write_json(run_dir / "run.json", content)
 
 
+def note_resume(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Add a resumption to run.json, whose configuration becomes the changed one."""
+    content, new = read_run(run_dir), {**config, "resume": None}
+    start = {
+        "argv": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git_commit": git_state()[0],
+        "versions": versions(),
+    }
+    changes = {"config": new, "config_hash": config_hash(new), "resumed": [*content.get("resumed", []), start]}
+    write_json(run_dir / "run.json", {**content, **changes})
+
+
 def read_run(run_dir: Path) -> dict[str, Any]:
     """Read run.json of a run folder.
 

@@ -5,19 +5,20 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from seglab.errors import ConfigError
+from seglab.errors import CheckpointError, ConfigError
 from seglab.run.build import Config
 from seglab.run.record import read_run
 
-CHANGEABLE = ("trainer.", "logger.", "logger", "callbacks.", "resume", "test", "paths.", "data.num_workers")
+CHANGEABLE = ("trainer", "logger", "callbacks", "resume", "test", "paths.cache_dir", "data.num_workers")
 
 
-def resumed_config(run_dir: Path, overrides: list[str]) -> Config:
+def resumed_config(run_dir: Path, overrides: list[str], composed: DictConfig) -> Config:
     """The configuration in run.json, changed by the overrides that were typed with resume=...
 
     Args:
         run_dir: the old run.
         overrides: as typed.
+        composed: what Hydra made of them; the changed values are taken from there.
 
     Raises:
         CheckpointError: no run there.
@@ -26,17 +27,32 @@ def resumed_config(run_dir: Path, overrides: list[str]) -> Config:
     config = OmegaConf.create(read_run(run_dir)["config"])
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
-        if not any(key == name or (name.endswith(".") and key.startswith(name)) for name in CHANGEABLE):
+        if not any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE):
             raise ConfigError(
                 "a resumed run keeps its configuration",
                 given=override.input_line or key,
-                allowed=", ".join(f"{name}*" if name.endswith(".") else name for name in CHANGEABLE),
+                allowed=", ".join(CHANGEABLE),
                 fix=f"leave {key} out, or start a new run without resume=...",
             )
-        if "." in key or key in ("resume", "test"):
-            OmegaConf.update(config, key, override.value())
-    return _plain(config)
-
-
-def _plain(config: DictConfig) -> Config:
+        OmegaConf.update(config, key, OmegaConf.select(composed, key), merge=False)  # a removed key becomes null
+        if key == "paths.cache_dir":
+            config.data.cache_dir = config.paths.cache_dir
+    config.data.split_file = str(run_dir / "split.json")
     return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]  # keys are strings
+
+
+def resume_point(run_dir: Path) -> Path:
+    """The checkpoint to go on from.
+
+    Raises:
+        CheckpointError: when the run has none.
+    """
+    file = run_dir / "checkpoints" / "last.ckpt"
+    if not file.is_file():
+        raise CheckpointError(
+            "there is nothing to resume from",
+            given=f"{file} does not exist",
+            allowed="a run that finished at least one epoch",
+            fix="start it again without resume=...",
+        )
+    return file

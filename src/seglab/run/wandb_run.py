@@ -12,9 +12,14 @@ from urllib.parse import urlparse
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
+from seglab.errors import ConfigError
+
 log = logging.getLogger("seglab")
 
 MODES = ("auto", "online", "offline", "disabled")
+FOLDERS = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR")
+FORMER_URL = "https://api.wandb.ai"
+"""Under this address older versions of wandb stored the key, and newer ones still find it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,9 @@ class WandbSettings:
         tags: labels.
         start_timeout_s: seconds to wait for the server before the run goes on offline.
         finish_timeout_s: seconds to wait for the upload at the end; the rest can be sent by `wandb sync`.
+
+    Raises:
+        ConfigError: an unknown mode.
     """
 
     project: str = "seglab"
@@ -38,6 +46,15 @@ class WandbSettings:
     tags: list[str] | None = None
     start_timeout_s: int = 20
     finish_timeout_s: int = 60
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(
+                "W&B has no such mode",
+                given=f"logger.wandb.mode={self.mode}",
+                allowed=", ".join(MODES),
+                fix="set logger.wandb.mode=auto, or logger=csv for none",
+            )
 
 
 def open_wandb(settings: WandbSettings, run_dir: Path, run_id: str, config: Mapping[str, Any]) -> WandbLogger:
@@ -49,7 +66,7 @@ def open_wandb(settings: WandbSettings, run_dir: Path, run_id: str, config: Mapp
         run_id: id and name of the W&B run; the same id goes on with the same run.
         config: plain configuration.
     """
-    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
+    for name in FOLDERS:
         os.environ.setdefault(name, str(run_dir / "wandb"))
     os.environ.setdefault("WANDB_SILENT", "true")
     mode = choose_mode(settings.mode)
@@ -57,6 +74,7 @@ def open_wandb(settings: WandbSettings, run_dir: Path, run_id: str, config: Mapp
         run = _start(settings, run_dir, run_id, config, mode)
     except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
         log.warning(f"W&B cannot be reached ({error}); going on offline, send it later with `wandb sync`")
+        wandb.teardown()  # else the id stays taken by the run that failed to start
         run = _start(settings, run_dir, run_id, config, "offline")
     run.define_metric("epoch")
     for pattern in ("train/loss", "train/lr", "val/*", "test/*", "best/*"):
@@ -67,8 +85,13 @@ def open_wandb(settings: WandbSettings, run_dir: Path, run_id: str, config: Mapp
 
 def close_wandb(exit_code: int) -> None:
     """End the W&B run, if one was started; a failed job is shown as failed."""
-    if wandb.run is not None:
-        wandb.finish(exit_code=exit_code)
+    if wandb.run is None:
+        return
+    folder = Path(wandb.run.settings.wandb_dir)
+    wandb.finish(exit_code=exit_code)
+    for name in FOLDERS:
+        if Path(os.environ[name]) == folder:  # ours: a later run in this process has a folder of its own
+            del os.environ[name]
 
 
 def choose_mode(wanted: str) -> str:
@@ -82,9 +105,11 @@ def has_key() -> bool:
     """Whether an API key is in the environment or in ~/.netrc."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    server = os.environ.get("WANDB_BASE_URL")
+    hosts = [urlparse(url).netloc for url in ([server] if server else [wandb.Settings().base_url, FORMER_URL])]
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        known = netrc.netrc(os.environ.get("NETRC"))
+        return any(known.authenticators(host) is not None for host in hosts)
     except (OSError, netrc.NetrcParseError):
         return False
 
