@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
@@ -93,9 +93,10 @@ def check_override(override: Override, overrides: list[Override], config_name: s
         ConfigError: names the nearest valid name.
     """
     key, value = override.key_or_group, override.value()
+    choices = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     if key in groups:
-        for choice in value if isinstance(value, list) else [value]:
+        for choice in choices:
             _check_name(str(choice), names(key), f"{key}=", f"there is no {key} named {choice!r}")
     elif not override.is_add() and not key.startswith("hydra"):
         chosen = [
@@ -106,21 +107,21 @@ def check_override(override: Override, overrides: list[Override], config_name: s
 
 def _check_key(key: str, value: str, config: DictConfig, groups: list[str]) -> None:
     node: Any = config
-    path = ""
-    for part in key.split("."):
+    path, parts = "", key.split(".")
+    for place, part in enumerate(parts, start=1):
         allowed = [str(name) for name in node] if isinstance(node, DictConfig) else []
         if part not in allowed:
             extra = groups if not path else []
-            _check_name(part, sorted({*allowed, *extra} - {"hydra"}), path, f"there is no key {key!r}", value)
+            suffix = "".join(f".{rest}" for rest in parts[place:]) + f"={value}"
+            _check_name(part, sorted({*allowed, *extra} - {"hydra"}), path, f"there is no key {key!r}", suffix)
             return
         node, path = node[part] if not OmegaConf.is_missing(node, part) else None, f"{path}{part}."
 
 
-def _check_name(name: str, allowed: list[str], prefix: str, what: str, value: str = "") -> None:
+def _check_name(name: str, allowed: list[str], prefix: str, what: str, suffix: str = "") -> None:
     if name in allowed or name == "None":
         return
     nearest = get_close_matches(name, allowed, n=1, cutoff=0.4)
-    suffix = f"={value}" if value else ""
     raise ConfigError(
         what,
         given=f"{prefix}{name}{suffix}",

@@ -142,8 +142,8 @@ def facts(run: Run) -> dict[str, Any]:
 
 def quiet() -> None:
     """Hide messages that our own samplers, loggers and metrics make pointless, and Lightning's chatter."""
-    for text in (".*sync_dist=True.*", ".*does not have many workers.*", ".*LeafSpec.*", ".*logging interval.*", ".*is not empty.*"):
-        warnings.filterwarnings("ignore", text)
+    for text in ("sync_dist=True", "does not have many workers", "LeafSpec", "logging interval", "is not empty"):
+        warnings.filterwarnings("ignore", f".*{text}")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()  # Hydra's root logger shows them once
         logging.getLogger(name).setLevel(logging.WARNING)

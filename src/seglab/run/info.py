@@ -7,7 +7,6 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
 
 from seglab.errors import ConfigError, SeglabError
 from seglab.metrics.report import METRICS
@@ -19,7 +18,7 @@ Row = dict[str, Any]
 
 
 def info(cfg: DictConfig) -> None:
-    """Show one topic as a table or as JSON.
+    """Show one topic as lines or as JSON.
 
     Args:
         cfg: composed by Hydra from conf/info.yaml.
@@ -36,11 +35,11 @@ def info(cfg: DictConfig) -> None:
             fix="type python src/info.py what=models",
         )
     rows = builders[cfg.what]()
-    console = Console(soft_wrap=cfg.format == "json")
+    console = Console(soft_wrap=True)
     if cfg.format == "json":
         console.print_json(json.dumps(rows))
     else:
-        console.print(_table(rows))
+        console.print(_lines(rows), highlight=False)
 
 
 def models() -> list[Row]:
@@ -86,13 +85,12 @@ def _model(choice: Choice) -> Row:
     return {"name": choice.name, "doc": choice.doc, "dims": list(target.supported_dims), "parameters": counts}
 
 
-def _table(rows: list[Row]) -> Table:
-    table = Table()
-    for column in rows[0]:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    return table
+def _lines(rows: list[Row]) -> str:
+    """One line per row; the docstring line comes last, as it is the longest."""
+    order = [name for name in rows[0] if name != "doc"] + ["doc"]
+    cells = [[_cell(row[name]) for name in order] for row in rows]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(order))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
 def _cell(value: Any) -> str:

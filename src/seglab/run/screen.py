@@ -31,7 +31,7 @@ def show_run(run: Run, run_dir: Path, scores: Mapping[str, float]) -> None:
     """Print the table, the run folder and the picture of a finished training."""
     console = Console()
     if any(name.startswith("test/") for name in scores):
-        n = len(run.data.test_records)
+        n = len(run.task.case_rows)
         console.print(score_table(scores, run.data.spec, f"Test on {n} cases: pooled over all pixels, and per case"))
     console.print(f"run folder  {run_dir}", highlight=False, soft_wrap=True)
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]

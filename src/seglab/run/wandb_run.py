@@ -66,10 +66,10 @@ def open_wandb(settings: WandbSettings, run_dir: Path, run_id: str, config: Mapp
         run_id: id and name of the W&B run; the same id goes on with the same run.
         config: plain configuration.
     """
-    for name in FOLDERS:
+    mode = choose_mode(settings.mode)
+    for name in FOLDERS if mode != "disabled" else ():
         os.environ.setdefault(name, str(run_dir / "wandb"))
     os.environ.setdefault("WANDB_SILENT", "true")
-    mode = choose_mode(settings.mode)
     try:
         run = _start(settings, run_dir, run_id, config, mode)
     except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
@@ -90,7 +90,7 @@ def close_wandb(exit_code: int) -> None:
     folder = Path(wandb.run.settings.wandb_dir)
     wandb.finish(exit_code=exit_code)
     for name in FOLDERS:
-        if Path(os.environ[name]) == folder:  # ours: a later run in this process has a folder of its own
+        if Path(os.environ.get(name, "")) == folder:  # ours: a later run in this process has a folder of its own
             del os.environ[name]
 
 

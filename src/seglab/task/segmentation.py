@@ -86,7 +86,8 @@ class SegmentationTask(LightningModule):
         return cast(Tensor, parts["loss"])
 
     def on_train_epoch_end(self) -> None:
-        """Log the mean training loss and the learning rate."""
+        """Log the mean training loss and the learning rate; rank 0 saves what all ranks have seen."""
+        average_buffers(self.net)
         self._log_mean("train/loss", self.train_loss)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
