@@ -51,7 +51,7 @@ def scores_of_files(run_dir: Path, folder: Path) -> dict[str, float]:
     assert (total.sum(dim=0) > 0).sum() > 1, "a network that names one class only proves little"
     pooled = scores(total, spec.class_names, has_background=spec.has_background)
     values = pooled | summarise(rows, spec.class_names, has_background=spec.has_background)
-    return {f"test/{name}": float(torch.tensor(value, dtype=torch.float32)) for name, value in values.items()}
+    return {f"test/{name}": float(value) for name, value in values.items()}
 
 
 def case_stem(image_file: str) -> str:

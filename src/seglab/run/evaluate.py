@@ -44,7 +44,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     output = Path(cfg.output) if cfg.output else run_dir / "evaluate" / name
     check_writable(output, "output")
     trainer = engine.trainer(callbacks=[PredictionImages(str(output))], loggers=[], run_dir=output)
-    scores = {name: float(value) for name, value in trainer.test(task, data, verbose=False)[0].items()}
+    trainer.test(task, data, verbose=False)
+    scores = dict(task.test_scores)
     if trainer.is_global_zero:
         write_json(output / "metrics.json", scores)
         write_rows(output / "cases.csv", task.case_rows)

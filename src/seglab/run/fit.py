@@ -83,7 +83,8 @@ def test_best(run: Run, run_dir: Path) -> dict[str, float]:
     load_weights(run.task, read_checkpoint(file), file)
     if not run.data.test_records:
         return {}
-    scores = {name: float(value) for name, value in run.trainer.test(run.task, run.data, verbose=False)[0].items()}
+    run.trainer.test(run.task, run.data, verbose=False)
+    scores = dict(run.task.test_scores)
     if run.trainer.is_global_zero:
         write_json(run_dir / "metrics.json", scores)
         write_rows(run_dir / "cases.csv", run.task.case_rows)

@@ -63,6 +63,7 @@ class SegmentationTask(LightningModule):
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.val_matrix, self.test_matrix = ConfusionMatrix(spec.class_names), ConfusionMatrix(spec.class_names)
         self.case_rows: list[dict[str, Any]] = []
+        self.test_scores: dict[str, float] = {}  # in full precision; Lightning's own log is float32
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of an image of any size: mirrored up to what the network takes, cropped back.
@@ -130,10 +131,12 @@ class SegmentationTask(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Gather the cases of all ranks; log scores pooled and per case."""
         self.case_rows = sorted(gather(self.case_rows), key=lambda row: str(row["case"]))
-        self._log_scores("test", self.test_matrix)
+        pooled = self._log_scores("test", self.test_matrix)
         names, background = self.spec.class_names, self.spec.has_background
         summary = summarise(self.case_rows, names, has_background=background)
-        self.log_dict({f"test/{name}": float(value) for name, value in summary.items()})
+        per_case = {f"test/{name}": float(value) for name, value in summary.items()}
+        self.log_dict(per_case)
+        self.test_scores = pooled | per_case
 
     def predict_labels(self, image: Tensor) -> Tensor:
         """Labels of a whole case, the one way from image to labels in test and prediction.
@@ -167,10 +170,12 @@ class SegmentationTask(LightningModule):
         loss = ["val/loss"] if self.spec.spatial_dims == 2 else []
         return [f"val/{name}" for name in names] + loss
 
-    def _log_scores(self, split: str, matrix: ConfusionMatrix) -> None:
+    def _log_scores(self, split: str, matrix: ConfusionMatrix) -> dict[str, float]:
         values = scores(matrix.compute(), self.spec.class_names, has_background=self.spec.has_background)
-        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+        named = {f"{split}/{name}": float(value) for name, value in values.items()}
+        self.log_dict(named)
         matrix.reset()
+        return named
 
     def _log_mean(self, name: str, mean: MeanMetric) -> None:
         self.log(name, mean.compute(), prog_bar=True)
