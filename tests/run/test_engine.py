@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seglab.errors import ConfigError
-from seglab.run.engine import Engine, available_cores, cpu_computes_in_bf16, engine_for
+from seglab.run.engine import Engine, available_cores, available_threads, cpu_computes_in_bf16, engine_for
 
 XEON = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu sse2 avx512f {flag} avx512_vnni\nbugs\t\t: none\n"
 CPU = {"accelerator": "cpu", "devices": 1, "threads": 1}
@@ -85,8 +85,9 @@ def test_a_training_validates_unless_it_is_too_short_or_told_not_to() -> None:
     assert not Engine(limit_val_batches=0).validates and not Engine(limit_val_batches=0.0).validates
 
 
-def test_threads_are_shared_out_over_processes(tmp_path: Path) -> None:
+def test_threads_are_shared_out_over_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     try:
         Engine(accelerator="cpu", precision="32-true").trainer(callbacks=[], loggers=[], run_dir=tmp_path)
         assert torch.get_num_threads() == available_cores()
@@ -94,3 +95,10 @@ def test_threads_are_shared_out_over_processes(tmp_path: Path) -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_follow_the_environment_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert available_threads(n_processes=1) == available_threads(n_processes=2) == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert available_threads(n_processes=1000) == 1
