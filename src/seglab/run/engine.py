@@ -94,7 +94,7 @@ class Engine:
                 "the training has no end, or none to start with",
                 given=f"trainer.max_epochs={self.max_epochs}, trainer.max_steps={self.max_steps}",
                 allowed="one of them from 1 up; learning-rate schedules span the whole training",
-                fix="set trainer.max_epochs=40",
+                fix="set trainer.max_epochs=50",
             )
 
     @property
