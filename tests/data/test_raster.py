@@ -219,13 +219,17 @@ def test_a_mask_of_another_size_is_refused_and_the_good_twin_passes(tmp_path: Pa
 @pytest.mark.parametrize("transform", [NORTH_UP, ROTATED])
 @pytest.mark.parametrize("size", [(5, 6), (300, 270)])
 @pytest.mark.parametrize("tags", ["Area", "Point"])
-def test_labels_come_back_on_the_same_grid(transform: Affine, size: tuple[int, int], tags: str, tmp_path: Path) -> None:
+def test_labels_come_back_on_the_same_grid(
+    transform: Affine, size: tuple[int, int], tags: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="rasterio")
     like = save(tmp_path / "a.tif", np.ones((2, *size), np.uint16), transform=transform)
     with rasterio.open(like, "r+") as sink:
         sink.update_tags(AREA_OR_POINT=tags)
     labels = (np.arange(size[0] * size[1]).reshape(1, *size) % 3).astype(np.uint8)
     target = tmp_path / "out" / "labels.tif"
     raster.write_labels(labels, like, target, mask_values=(10, 20, 30), colors=COLORS)
+    assert "GDAL signalled an error" not in caplog.text
     raster.check_same_grid(like, target)
     with rasterio.open(like) as source, rasterio.open(target) as written:
         assert (written.crs, written.transform, written.shape) == (source.crs, source.transform, source.shape)

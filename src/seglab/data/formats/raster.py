@@ -275,8 +275,8 @@ def _encode(written: NDArray[np.uint8], like: Path, nodata: int | None, color_of
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # like the image
         with memory.open(driver="GTiff", dtype="uint8", count=1, nodata=nodata, **grid, **coding) as sink:
             sink.update_tags(AREA_OR_POINT=pixel_is)
+            sink.write_colormap(1, color_of)  # first: once pixels are written GDAL cannot turn the band into a palette
             sink.write(written)
-            sink.write_colormap(1, color_of)
         return bytes(memory.read())
 
 
