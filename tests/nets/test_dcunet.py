@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from seglab.nets.dcunet import Chain, DCBlock, DCUNet
+from seglab.nets.dcunet import DCBlock, DCUNet
+from seglab.nets.multires_blocks import Chain
 
 
 def n_parameters(net: nn.Module) -> int:

@@ -48,6 +48,7 @@ class AttentionUNet(SegmentationNet):
         ShapeError: from `forward`, names the size to pad to.
     """
 
+    paper = "https://arxiv.org/abs/1804.03999"
     size_multiple = 2**N_POOLINGS
 
     def __init__(

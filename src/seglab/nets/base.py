@@ -1,17 +1,24 @@
 """What every network of the zoo promises: channels, dimensions, and which input sizes it takes."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from seglab.errors import ConfigError, ShapeError
 
+Faithfulness = Literal["faithful", "corroborated", "reconstruction", "reference"]
+
 
 class SegmentationNet(nn.Module):
     """Base of all networks: checks its arguments and its input, and says which size to pad to.
 
-    A subclass sets `size_multiple` in `__init__` and calls `check_input(image)` first in `forward`.
+    A subclass names its `paper`, sets `size_multiple`, and calls `check_input(image)` first in `forward`. A network
+    that can be supervised at several places overrides `n_heads` and `forward_heads`.
+
+    Its `faithfulness` is one of: faithful (parameters and hand cases agree with the authors' figures), corroborated
+    (they agree with independent ports), reconstruction (built from an abstract; the paper does not give the layout),
+    reference (another library's network, to compare with).
 
     Args:
         in_channels: channels of the image, at least 1.
@@ -26,6 +33,8 @@ class SegmentationNet(nn.Module):
     """
 
     supported_dims: ClassVar[tuple[int, ...]] = (2, 3)
+    paper: ClassVar[str] = ""
+    faithfulness: ClassVar[Faithfulness] = "faithful"
     size_multiple: int = 1
 
     def __init__(self, *, in_channels: int, num_classes: int, spatial_dims: int) -> None:
@@ -46,6 +55,19 @@ class SegmentationNet(nn.Module):
                 fix="let both come from the data set, or pass in_channels=1, num_classes=2",
             )
         self.in_channels, self.num_classes, self.spatial_dims = in_channels, num_classes, spatial_dims
+
+    @property
+    def n_heads(self) -> int:
+        """Number of outputs that can be supervised; 1 for a network with a single output."""
+        return 1
+
+    def forward_heads(self, image: Tensor) -> list[Tensor]:
+        """Logits of every head in the image's size, the main output last.
+
+        Shape:
+            image (N, in_channels, *spatial) -> n_heads times (N, num_classes, *spatial).
+        """
+        return [self(image)]
 
     def input_size_for(self, size: Sequence[int]) -> tuple[int, ...]:
         """Smallest input size the network takes whose output covers `size`.

@@ -41,6 +41,8 @@ class SMP(SegmentationNet):
     """
 
     supported_dims = (2,)
+    paper = "https://github.com/qubvel-org/segmentation_models.pytorch"
+    faithfulness = "reference"
 
     def __init__(
         self,

@@ -48,6 +48,8 @@ class UNet(SegmentationNet):
         ShapeError: from `forward`, names the size to pad to.
     """
 
+    paper = "https://arxiv.org/abs/1505.04597"
+
     def __init__(
         self,
         *,
