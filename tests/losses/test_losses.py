@@ -7,11 +7,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seglab.data.maps import MAPS, distance_maps
 from seglab.errors import ConfigError, ShapeError
+from seglab.losses.cldice import ClDiceLoss
 from seglab.losses.composite import CompositeLoss
-from seglab.losses.overlap import DiceLoss, FocalTverskyLoss, TverskyLoss
-from seglab.losses.pixelwise import CrossEntropyLoss, FocalLoss
+from seglab.losses.distance import BorderWeightedCELoss, BoundaryLoss, WeightedDiceLoss
+from seglab.losses.jaccard import JaccardLoss
+from seglab.losses.overlap import AGNDiceLoss, DiceLoss, FocalTverskyLoss, TverskyLoss
+from seglab.losses.pixelwise import CrossEntropyLoss, FocalLoss, L1Loss
+from seglab.losses.region import RegionLoss
 from seglab.spec import IGNORE_INDEX
+
+
+class WithMap(nn.Module):
+    """A loss that needs a distance map, called as the others are: the map comes from the mask."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        make = MAPS[self.loss.map_name]
+        maps = [torch.from_numpy(make(one.numpy(), IGNORE_INDEX)) for one in mask] if mask.ndim > 2 else list(mask)
+        return self.loss(logits, mask, torch.stack(maps))
+
 
 NO_SMOOTH = 1e-12
 LOSSES = {
@@ -25,6 +44,16 @@ LOSSES = {
     "ce_weighted_smoothed": CrossEntropyLoss(class_weights=(0.2, 1.0, 2.0), label_smoothing=0.1),
     "focal": FocalLoss(),
     "focal_weighted": FocalLoss(gamma=0.5, alpha=(0.25, 0.5, 1.0)),
+    "agn_dice": AGNDiceLoss(),
+    "tanimoto": JaccardLoss(squared=True),
+    "jaccard_with_background": JaccardLoss(squared=False, include_background=True, per_sample=True),
+    "l1": L1Loss(),
+    "region": RegionLoss(),
+    "cldice": ClDiceLoss(n_iterations=2),
+    "cldice_with_background": ClDiceLoss(n_iterations=1, include_background=True),
+    "border_ce": WithMap(BorderWeightedCELoss(class_weights=(0.2, 1.0, 2.0))),
+    "weighted_dice": WithMap(WeightedDiceLoss(w=2.0, sigma=1.0)),
+    "boundary": WithMap(BoundaryLoss()),
 }
 EVERY_LOSS = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
@@ -128,7 +157,19 @@ def test_flipping_or_adding_an_axis_changes_nothing(loss: nn.Module) -> None:
     torch.testing.assert_close(loss(logits.unsqueeze(2), mask.unsqueeze(1)), expected)
 
 
-@pytest.mark.parametrize("name", ["dice_with_background", "ce", "focal"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dice_with_background",
+        "ce",
+        "focal",
+        "agn_dice",
+        "jaccard_with_background",
+        "l1",
+        "region",
+        "cldice_with_background",
+    ],
+)
 def test_renaming_classes_changes_nothing(name: str) -> None:
     logits, mask = random_case()
     order = torch.tensor([2, 0, 1])  # new class of each old one
@@ -250,4 +291,5 @@ def test_every_loss_config_builds_and_falls_where_the_prediction_is_right(file: 
     loss = instantiate(OmegaConf.load(file), _convert_="all")
     mask = torch.randint(0, 3, (1, 8, 8), generator=torch.Generator().manual_seed(0))
     right = 5.0 * F.one_hot(mask, 3).movedim(-1, 1)
-    assert loss(right, mask)["loss"] < loss(-right, mask)["loss"]
+    maps = {name: distance[None] for name, distance in distance_maps(mask[0], loss.map_names).items()}
+    assert loss(right, mask, maps)["loss"] < loss(-right, mask, maps)["loss"]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,26 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from seglab.errors import ConfigError, ShapeError
 from seglab.nets.attention_unet import AttentionUNet
 from seglab.nets.base import SegmentationNet
+from seglab.nets.bottleneck_head_unet import BottleneckHeadUNet
+from seglab.nets.bsunet import BSUNet, EncodingUNet
+from seglab.nets.cascade import Cascade
 from seglab.nets.dcunet import DCUNet
+from seglab.nets.dense_unet import DenseUNet
+from seglab.nets.e1d3 import E1D3UNet
+from seglab.nets.full_attention_unet import FullAttentionUNet
+from seglab.nets.implicit_unet import ImplicitUNet
+from seglab.nets.inception_unet import InceptionUNet
+from seglab.nets.monai import MONAI
 from seglab.nets.multiresunet import MultiResUNet
+from seglab.nets.orthogonal import OrthogonalFusion
+from seglab.nets.r2unet import R2UNet
+from seglab.nets.residual_unet import ResidualUNet
+from seglab.nets.sdunet import SDUNet
 from seglab.nets.smp import SMP
 from seglab.nets.unet import UNet
+from seglab.nets.unet3d import UNet3D
+from seglab.nets.unetpp import UNetPlusPlus
+from seglab.nets.vnet import VNet
 
 GOLDEN_KEYS = json.loads(GOLDEN_FILE.read_text())
 every_net = pytest.mark.parametrize("name", TABLE)
@@ -37,6 +54,7 @@ def biases_that_a_norm_removes(net: nn.Module) -> set[int]:
 @every_net
 @pytest.mark.parametrize(("in_channels", "num_classes"), [(1, 2), (3, 1)])
 def test_logits_keep_the_size_and_have_one_channel_per_class(name: str, in_channels: int, num_classes: int) -> None:
+    num_classes = max(num_classes, class_of(TABLE[name][0]).min_classes)
     image = images(name, n=1, in_channels=in_channels)
     image = torch.cat([image, image], dim=-1)  # not square
     with torch.no_grad():
@@ -69,8 +87,8 @@ def test_an_image_of_other_channels_or_rank_is_refused(name: str) -> None:
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     net = build(name).train()
     removed = biases_that_a_norm_removes(net)
-    heads = net.forward_heads(images(name))
-    sum((logits * torch.randn_like(logits)).mean() for logits in heads).backward()
+    outputs = net.training_outputs(images(name))
+    sum((output * torch.randn_like(output)).mean() for output in outputs).backward()
     for key, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key
         assert id(parameter) in removed or parameter.grad.abs().max() > 0, key
@@ -147,11 +165,11 @@ def test_runs_in_bfloat16_and_channels_last(name: str) -> None:
     layout = torch.channels_last if is_2d else torch.channels_last_3d
     net = build(name).to(memory_format=layout).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = net(images(name).to(memory_format=layout))
-    assert logits.dtype == torch.bfloat16 and logits.isfinite().all()
+        outputs = net.training_outputs(images(name).to(memory_format=layout))
+    assert all(output.dtype == torch.bfloat16 and output.isfinite().all() for output in outputs)
     # torch 2.14 on the CPU reads unset memory in the bfloat16 weight gradient of a Conv3d on 2x2x2 voxels.
     if is_2d:
-        logits.float().square().mean().backward()
+        sum(output.float().square().mean() for output in outputs).backward()
         assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
@@ -182,6 +200,25 @@ ILL = [
     (DCUNet, {"base_channels": 3}, "set model.base_channels=4"),
     (DCUNet, {"width_factor": 0.0}, "width_factor=0.0"),
     (MultiResUNet, {"base_channels": 3}, "set model.base_channels=4"),
+    (SDUNet, {"base_channels": 0}, "set model.base_channels=16"),
+    (SDUNet, {"base_channels": 24}, "set model.base_channels=32"),
+    (SDUNet, {"norm": "grup"}, "set model.norm=group"),
+    (FullAttentionUNet, {"base_channels": 1}, "set model.base_channels=2"),
+    (FullAttentionUNet, {"variant": "ful"}, "set model.variant=full"),
+    (FullAttentionUNet, {"variant": "advanced", "gate_own_level": True}, "set model.gate_own_level=false"),
+    (BSUNet, {"base_channels": 0}, "set model.base_channels=1"),
+    (EncodingUNet, {"base_channels": 0}, "EncodingUNet cannot be built"),
+    (ResidualUNet, {"base_channels": 0}, "set model.base_channels=1"),
+    (ResidualUNet, {"n_blocks": 0}, "set model.n_blocks=1"),
+    (BottleneckHeadUNet, {"base_channels": 0}, "set model.base_channels=1"),
+    (BottleneckHeadUNet, {"norm": "layer"}, "allowed: null, batch, instance, group"),
+    (BottleneckHeadUNet, {"head": "pixel"}, "set model.head=pixelwise"),
+    (BottleneckHeadUNet, {"head_channels": 0}, "set model.head_channels=1"),
+    (BottleneckHeadUNet, {"head": "dense"}, "set model.image_size=[256,256]"),
+    (BottleneckHeadUNet, {"head": "dense", "image_size": [64, 72]}, "2 multiples of 16"),
+    (BottleneckHeadUNet, {"head": "dense", "image_size": [64, 64], "spatial_dims": 3}, "=[256,256,256]"),
+    (ImplicitUNet, {"base_channels": 0}, "set model.base_channels=1"),
+    (ImplicitUNet, {"n_poolings": 0}, "set model.n_poolings=1"),
     (SMP, {"spatial_dims": 3}, "SMP takes 2 dimensions"),
     (SMP, {"arch": "unet"}, "set model.arch=Unet"),
     (SMP, {"encoder": "resnet19"}, "set model.encoder=resnet18"),
@@ -190,6 +227,40 @@ ILL = [
     (SMP, {"encoder": "tu-resnet18", "weights": "imagenet"}, "a1_in1k"),
     (SMP, {"arch": "DPT"}, "DPT cannot be built on the encoder resnet34"),
     (SMP, {"arch": "DeepLabV3", "encoder": "vgg11"}, "dilated mode"),
+    (E1D3UNet, {"num_classes": 1}, "2 or more classes"),
+    (E1D3UNet, {"base_channels": 1}, "set model.base_channels=2"),
+    (VNet, {"base_channels": 0}, "set model.base_channels=1"),
+    (VNet, {"layout": "prototext"}, "set model.layout=prototxt"),
+    (VNet, {"norm": "layer"}, "allowed: null, batch, instance, group"),
+    (VNet, {"dropout": 1.0}, "0.0 or more and less than 1.0"),
+    (UNet3D, {"base_channels": 0}, "set model.base_channels=1"),
+    (UNet3D, {"padding": "valdi"}, "set model.padding=valid"),
+    (UNet3D, {"norm": "bach"}, "set model.norm=batch"),
+    (R2UNet, {"base_channels": 0}, "set model.base_channels=1"),
+    (R2UNet, {"base_channels": 1, "attention": True}, "set model.base_channels=2"),
+    (R2UNet, {"n_steps": -1}, "set model.n_steps=0"),
+    (R2UNet, {"norm_statistics": "per step"}, "set model.norm_statistics=per_step"),
+    (UNetPlusPlus, {"base_channels": 0}, "set model.base_channels=1"),
+    (UNetPlusPlus, {"up": "bilinear"}, "set model.up=linear"),
+    (UNetPlusPlus, {"norm": "bach"}, "set model.norm=batch"),
+    (UNetPlusPlus, {"depth": 0, "deep_supervision": True}, "set model.depth=1"),
+    (UNetPlusPlus, {"depth": 5}, "1 or more and less than 5"),
+    (UNetPlusPlus, {"depth": 2}, "train with model.deep_supervision=true"),
+    (InceptionUNet, {"base_channels": 0}, "set model.base_channels=1"),
+    (DenseUNet, {"base_channels": 0}, "set model.base_channels=1"),
+    (DenseUNet, {"growth": 0}, "set model.growth=1"),
+    (DenseUNet, {"n_layers": 0}, "set model.n_layers=1"),
+    (Cascade, {"first": UNet, "second": UNet}, "choose data with at least 3"),
+    (Cascade, {"num_classes": 3, "first": partial(UNet, norm="bach"), "second": UNet}, "set model.first.norm=batch"),
+    (Cascade, {"num_classes": 3, "first": UNet, "second": partial(UNet, padding="valid")}, "model.second.padding=same"),
+    (OrthogonalFusion, {"plane": UNet, "spatial_dims": 2}, "set data.dims=3"),
+    (OrthogonalFusion, {"plane": UNet, "fusion": "men"}, "set model.fusion=mean"),
+    (OrthogonalFusion, {"plane": partial(UNet, n_poolings=0)}, "set model.plane.n_poolings=1"),
+    (OrthogonalFusion, {"plane": partial(UNet, padding="valid")}, "set model.plane.padding=same"),
+    (MONAI, {"arch": "SegResnet"}, "set model.arch=SegResNet"),
+    (MONAI, {"base_channels": 12}, "set model.base_channels=16"),
+    (MONAI, {"arch": "SwinUNETR", "base_channels": 32}, "multiples of 12, from 12 up"),
+    (MONAI, {"arch": "DynUNet", "base_channels": 0}, "set model.base_channels=1"),
 ]
 
 

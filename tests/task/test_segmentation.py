@@ -20,8 +20,10 @@ from seglab.nets.base import SegmentationNet
 from seglab.nets.dcunet import DCUNet
 from seglab.nets.unet import UNet
 from seglab.spec import IGNORE_INDEX, DataSpec, Intensity
+from seglab.task.ranks import average_buffers, derive_seed, gather
 from seglab.task.schedules import constant
-from seglab.task.segmentation import SegmentationTask, average_buffers, crop_to, derive_seed, gather, pad_to
+from seglab.task.segmentation import SegmentationTask, TaskParts
+from seglab.task.sizes import crop_to, pad_to
 
 
 def make_spec(dims: int = 2, channels: int = 1, has_background: bool = True) -> DataSpec:
@@ -41,7 +43,7 @@ def make_spec(dims: int = 2, channels: int = 1, has_background: bool = True) -> 
 
 def make_task(net: SegmentationNet, spec: DataSpec, **options: Any) -> SegmentationTask:
     terms = {"dice": DiceLoss(include_background=False), "ce": CrossEntropyLoss()}
-    return SegmentationTask(
+    parts = TaskParts(
         net=net,
         loss=CompositeLoss(terms, {"dice": 1.0, "ce": 1.0}),
         optimizer=torch.optim.AdamW,
@@ -50,6 +52,7 @@ def make_task(net: SegmentationNet, spec: DataSpec, **options: Any) -> Segmentat
         spec=spec,
         **options,
     )
+    return SegmentationTask(parts)
 
 
 def small_unet(spec: DataSpec, **options: Any) -> UNet:

@@ -10,17 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.formats import photo
-from seglab.data.integrity import check_root, pair_files
-from seglab.data.module import SegmentationData
 from seglab.data.phantoms import cracks
+from seglab.data.photos import PhotoData
 from seglab.errors import DataError
-from seglab.spec import Case, DataSpec
-
-FIX = "set data.root=<folder with images/ and masks/>, or train on a phantom: data.root=phantom"
+from seglab.spec import Case
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class CrackData(SegmentationData):
+class CrackData(PhotoData):
     """Crack photos: images/ and masks/ of the same names (png, jpg, bmp, tif); split by photo.
 
     groups.csv beside the two folders (file name, photo) tells which images are patches of one photo; without it every
@@ -33,11 +30,8 @@ class CrackData(SegmentationData):
     foreground_values: list[int] | None = None
 
     dataset: ClassVar[str] = "crack"
-    kind = "photo"
     class_names = ("background", "crack")
     class_colors = ((0, 0, 0), (255, 200, 0))
-    mask_values = (0, 255)
-    suffixes = photo.SUFFIXES
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -48,42 +42,14 @@ class CrackData(SegmentationData):
         """Walls and asphalt with cracks."""
         cracks.write(folder)
 
-    def find_cases(self, root: Path) -> list[Case]:
-        """Pair images and masks by name; the photo is the group."""
-        check_root(root, "images/ and masks/", FIX)
-        images, masks = list_photos(root / "images"), list_photos(root / "masks")
-        if not images:
-            raise DataError(
-                f"no photo under {root / 'images'} (data.root)",
-                given=", ".join(sorted(file.name for file in root.iterdir())[:5]) or "an empty folder",
-                allowed=f"files ending in {', '.join(photo.SUFFIXES)}",
-                fix=FIX,
-            )
-        groups = read_groups(root / "groups.csv", images)
-        pairs = pair_files(images, masks, key=lambda file: file.stem)
-        return [Case(stem, image, mask, groups[image.name]) for stem, image, mask in pairs]
-
-    def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
-        """Read a photo as it is to be seen: (3, 1, H, W) uint8."""
-        image = photo.read_photo(file)
-        return image, np.ones(image.shape[1:], bool), (1.0, 1.0, 1.0)
+    def groups(self, root: Path, images: list[Path]) -> dict[str, str]:
+        """The photo that each image is a patch of, from groups.csv where it exists."""
+        return read_groups(root / "groups.csv", images)
 
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read a mask of the same size as its photo: 1 is crack."""
         values = tuple(self.foreground_values) if self.foreground_values is not None else None
         return photo.read_binary_mask(case.mask_file, values)
-
-    def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
-        """Write a grey PNG, 255 is crack."""
-        target = target_stem.with_name(f"{target_stem.name}.png")
-        photo.write_labels(labels, target, mask_values=spec.mask_values, colors=spec.class_colors)
-        return target
-
-
-def list_photos(folder: Path) -> list[Path]:
-    """Photos of a folder, sorted; hidden files do not count, and a missing folder has none."""
-    files = (file for file in folder.glob("*") if not file.name.startswith("."))
-    return sorted(file for file in files if file.suffix.lower() in photo.SUFFIXES)
 
 
 def read_groups(file: Path, images: list[Path]) -> dict[str, str]:

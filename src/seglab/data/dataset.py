@@ -12,13 +12,14 @@ from torch.utils.data import Dataset
 
 from seglab.data.augment import Augment
 from seglab.data.intensity import normalise
+from seglab.data.maps import distance_maps
 from seglab.data.sampling import generator, patch_start
 from seglab.data.store import Record, Store
 from seglab.inference.cases import stack_slices
 from seglab.spec import IGNORE_INDEX, DataSpec
 
 Batch = dict[str, Any]
-"""image float32, mask int64, case: id or list of ids."""
+"""image float32, mask int64, case: id or list of ids; maps: distance maps by name, where a loss needs them."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class PatchDataset(Dataset[Batch]):
         foreground_fraction: probability that a patch is centred on a foreground pixel.
         augment: applied to each patch, or None.
         seed: of the run.
+        map_names: distance maps to make of each augmented mask.
 
     Shape:
-        image (C, *patch), mask (*patch).
+        image (C, *patch), mask (*patch), each map (*patch) float32.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class PatchDataset(Dataset[Batch]):
         foreground_fraction: float,
         augment: Augment | None,
         seed: int,
+        map_names: tuple[str, ...] = (),
     ) -> None:
         self.store, self.records, self.spec, self.seed = store, records, spec, seed
-        self.foreground_fraction, self.augment = foreground_fraction, augment
+        self.foreground_fraction, self.augment, self.map_names = foreground_fraction, augment, map_names
         self.size = _box(spec)
         cover = np.array([max(1, round(np.prod(r.shape[1:]) / np.prod(self.size))) for r in records])
         self.ends = np.cumsum(cover)
@@ -79,7 +82,7 @@ class PatchDataset(Dataset[Batch]):
         image, mask = read_region(self.store, Region(record, start, self.size), self.spec)
         if self.augment is not None:
             image, mask = self.augment(image, mask, rng)
-        return {"image": image.contiguous(), "mask": mask.contiguous(), "case": record.id}
+        return _sample(image.contiguous(), mask.contiguous(), record.id, self.map_names)
 
 
 class RegionDataset(Dataset[Batch]):
@@ -89,13 +92,16 @@ class RegionDataset(Dataset[Batch]):
         store: where the cases lie.
         regions: what to read.
         spec: dimensions, intensity.
+        map_names: distance maps to make of each mask.
 
     Shape:
-        image (C, H, W), mask (H, W).
+        image (C, H, W), mask (H, W), each map (H, W) float32.
     """
 
-    def __init__(self, store: Store, regions: Sequence[Region], spec: DataSpec) -> None:
-        self.store, self.regions, self.spec = store, regions, spec
+    def __init__(
+        self, store: Store, regions: Sequence[Region], spec: DataSpec, *, map_names: tuple[str, ...] = ()
+    ) -> None:
+        self.store, self.regions, self.spec, self.map_names = store, regions, spec, map_names
 
     def __len__(self) -> int:
         return len(self.regions)
@@ -103,7 +109,7 @@ class RegionDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         region = self.regions[index]
         image, mask = read_region(self.store, region, self.spec)
-        return {"image": image, "mask": mask, "case": region.record.id}
+        return _sample(image, mask, region.record.id, self.map_names)
 
 
 class CaseDataset(Dataset[Batch]):
@@ -159,6 +165,11 @@ def read_region(store: Store, region: Region, spec: DataSpec) -> tuple[Tensor, T
     slab = _crop(image, (first, y, x), (last - first + 1, *region.size[1:]), "edge")
     stacked = stack_slices(normalise(slab, spec.intensity), z - first, spec.n_slices)
     return stacked, _labels(_crop(mask, region.start, region.size, "constant"))[0]
+
+
+def _sample(image: Tensor, mask: Tensor, case_id: str, map_names: tuple[str, ...]) -> Batch:
+    maps = {"maps": distance_maps(mask, map_names)} if map_names else {}
+    return {"image": image, "mask": mask, "case": case_id, **maps}
 
 
 def _box(spec: DataSpec) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -69,6 +70,8 @@ class SegmentationData(DataSource, LightningDataModule):
     num_workers: int | None = None
     augment: Augment | None = None
     seed: int = 0
+    map_names: tuple[str, ...] = field(default=(), init=False)
+    """Distance maps that the loss needs beside each mask; set by the run, before the loaders are made."""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -131,6 +134,11 @@ class SegmentationData(DataSource, LightningDataModule):
             )
         return self._spec
 
+    def draw_splits(self, group_sizes: Mapping[str, int]) -> Splits:
+        """Share out groups at random; a data set with an order of its own overrides this."""
+        fractions = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
+        return make_splits(group_sizes, **fractions, seed=self.split_seed)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random patches, equally many on each rank."""
         dataset = PatchDataset(
@@ -141,6 +149,7 @@ class SegmentationData(DataSource, LightningDataModule):
             foreground_fraction=self.foreground_fraction,
             augment=self.augment,
             seed=self.seed,
+            map_names=self.map_names,
         )
         rank, world = self._place()
         sampler = EpochSampler(len(dataset), seed=self.seed, epoch=self._epoch, rank=rank, world=world)
@@ -171,7 +180,8 @@ class SegmentationData(DataSource, LightningDataModule):
         shapes = [region.size for region in regions]
         size = max(1, min(self.batch_size, len(regions) // world))  # no rank may be left without a batch
         batches = ShapeBatchSampler(shapes, batch_size=size, rank=rank, world=world)
-        return self._loader(RegionDataset(self.store, regions, self.spec), batch_sampler=batches)
+        dataset = RegionDataset(self.store, regions, self.spec, map_names=self.map_names)
+        return self._loader(dataset, batch_sampler=batches)
 
     def _loader(self, dataset: Any, *, most_workers: int | None = None, **order: Any) -> DataLoader[Batch]:
         workers = self.num_workers if self.num_workers is not None else free_workers(self._place()[1])
@@ -203,10 +213,7 @@ class SegmentationData(DataSource, LightningDataModule):
         name = f"split-seed{self.split_seed}-val{self.val_fraction:g}-test{self.test_fraction:g}.json"
         file = store_folder / name
         if not file.is_file():
-            draw = make_splits(
-                sizes, val_fraction=self.val_fraction, test_fraction=self.test_fraction, seed=self.split_seed
-            )
-            write_splits(file, draw)
+            write_splits(file, self.draw_splits(sizes))
         return read_splits(file, set(sizes))
 
     def _members(self, groups: tuple[str, ...]) -> tuple[Record, ...]:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from seglab.errors import DataError
@@ -31,12 +32,7 @@ def make_splits(group_sizes: Mapping[str, int], *, val_fraction: float, test_fra
     """
     fractions = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
     if not (min(val_fraction, test_fraction) >= 0 and fractions["train"] > 1e-9):
-        raise DataError(
-            "the split leaves nothing to train on",
-            given=f"val_fraction={val_fraction}, test_fraction={test_fraction}",
-            allowed="two numbers from 0 up whose sum is below 1",
-            fix="set data.val_fraction=0.15 data.test_fraction=0.15",
-        )
+        raise _nothing_to_train_on(val_fraction, test_fraction)
     wanted = [split for split in reversed(SPLITS) if fractions[split] > 0]
     if len(group_sizes) < len(wanted):
         raise DataError(
@@ -52,6 +48,28 @@ def make_splits(group_sizes: Mapping[str, int], *, val_fraction: float, test_fra
         chosen[split].append(group)
         lacking[split] -= group_sizes[group]
     return {split: tuple(sorted(groups)) for split, groups in chosen.items()}
+
+
+def block_splits(groups: Iterable[str], *, val_fraction: float, test_fraction: float) -> Splits:
+    """Cut an ordered stack into three blocks: train first, then val, then test; nothing is drawn.
+
+    Groups stand in the order of the numbers in their names.
+
+    Args:
+        groups: names of the slices, photos or tiles, one group each.
+        val_fraction: share of groups for validation, 0 for none.
+        test_fraction: share of groups for the test, 0 for none.
+
+    Raises:
+        DataError: fractions that leave nothing to train on.
+    """
+    ordered = sorted(groups, key=_natural)
+    n_test, n_val = round(test_fraction * len(ordered)), round(val_fraction * len(ordered))
+    n_train = len(ordered) - n_val - n_test
+    if n_train < 1 or min(val_fraction, test_fraction) < 0:
+        raise _nothing_to_train_on(val_fraction, test_fraction)
+    blocks = ordered[:n_train], ordered[n_train : n_train + n_val], ordered[n_train + n_val :]
+    return dict(zip(SPLITS, map(tuple, blocks), strict=True))
 
 
 def read_splits(file: Path, groups: set[str]) -> Splits:
@@ -79,6 +97,19 @@ def read_splits(file: Path, groups: set[str]) -> Splits:
 def write_splits(file: Path, splits: Splits) -> None:
     """Write a split file; it is reused by every later run on the same data and settings."""
     write_text(file, json.dumps(splits, indent=2) + "\n")
+
+
+def _nothing_to_train_on(val_fraction: float, test_fraction: float) -> DataError:
+    return DataError(
+        "the split leaves nothing to train on",
+        given=f"val_fraction={val_fraction}, test_fraction={test_fraction}",
+        allowed="two numbers from 0 up whose sum is below 1",
+        fix="set data.val_fraction=0.15 data.test_fraction=0.15",
+    )
+
+
+def _natural(name: str) -> tuple[list[int], str]:
+    return [int(number) for number in re.findall(r"\d+", name)], name
 
 
 def _names(groups: object) -> tuple[str, ...]:

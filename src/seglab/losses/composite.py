@@ -7,20 +7,24 @@ import torch
 from torch import Tensor, nn
 
 from seglab.errors import ConfigError
+from seglab.losses.inputs import full_precision
 
 
 class CompositeLoss(nn.Module):
     """Weighted sum of named losses, which reports every term beside the sum.
 
     Args:
-        terms: a loss on (logits, mask) by name; the names appear in the log.
+        terms: a loss on (logits, mask) by name; the names appear in the log. A loss with an attribute `map_name` is
+            called with (logits, mask, distance), distance being the map of that name.
         weights: the factor of each term, under the same names.
 
     Shape:
-        logits (N, K, *spatial), mask (N, *spatial) int64 -> {"loss": weighted sum, <name>: unweighted term}, scalars.
+        logits (N, K, *spatial), mask (N, *spatial) int64, maps by name (N, *spatial) float32 -> {"loss": weighted sum,
+        <name>: unweighted term}, scalars.
 
     Raises:
-        ConfigError: no terms, a term called "loss", names that differ, or weights that are negative or all zero.
+        ConfigError: no terms, a term called "loss", names that differ, weights that are negative or all zero, or a map
+            that is missing.
     """
 
     def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
@@ -30,11 +34,37 @@ class CompositeLoss(nn.Module):
         self.terms = nn.ModuleDict(dict(terms))
         self.weights = {name: float(weights[name]) for name in terms}
 
-    def forward(self, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """The distance maps that the terms need, each once."""
+        wanted = (getattr(term, "map_name", None) for term in self.terms.values())
+        return tuple(dict.fromkeys(name for name in wanted if name is not None))
+
+    def forward(self, logits: Tensor, mask: Tensor, maps: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Every term and, under "loss", their weighted sum."""
-        values: dict[str, Tensor] = {name: term(logits, mask) for name, term in self.terms.items()}
+        maps = {} if maps is None else maps
+        _check_maps(self.map_names, maps)
+        logits = full_precision(logits, mask)  # losses of other packages would work in half precision
+        values = {name: _value(term, logits, mask, maps) for name, term in self.terms.items()}
         total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return {"loss": total, **values}
+
+
+def _value(term: nn.Module, logits: Tensor, mask: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
+    name = getattr(term, "map_name", None)
+    value: Tensor = term(logits, mask) if name is None else term(logits, mask, maps[name])
+    return value.sum() if value.numel() == 0 else value  # SMP's Lovász is empty where every pixel is ignored
+
+
+def _check_maps(wanted: Iterable[str], given: Iterable[str]) -> None:
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        raise ConfigError(
+            "the loss needs a distance map that the batch lacks",
+            given=f"maps {sorted(given)}",
+            allowed=f"maps {sorted(wanted)}",
+            fix=f"set map_names={tuple(wanted)!r} on the data before its loaders are made, and hand batch['maps'] on",
+        )
 
 
 def _check_names(terms: Iterable[str], weights: Iterable[str]) -> None:

@@ -1,17 +1,10 @@
-"""Losses on the overlap of soft prediction and truth: Dice, Tversky, focal Tversky.
-
-One rule for classes that are absent from the batch: they stay in the mean. Absent from truth and prediction, both sums
-are zero and the score is smooth / smooth = 1 (loss 0); absent from the truth only, the score is
-smooth / (predicted + smooth), which pushes false alarms down. A batch, or with `per_sample` a sample, of ignored
-pixels only is left out; without any pixel the loss is 0 and so is its gradient.
-"""
-
-from dataclasses import dataclass
+"""Losses on the overlap of soft prediction and truth: Dice, Tversky, focal Tversky; absent classes as `sums` says."""
 
 import torch
 from torch import Tensor, nn
 
-from seglab.losses.inputs import full_precision, require, valid_pixels
+from seglab.losses.inputs import require
+from seglab.losses.sums import SoftSums, mean_over_classes, soft_sums
 
 TINY = 1e-6
 """Below this a loss counts as zero: a root has no finite slope there."""
@@ -52,9 +45,39 @@ class DiceLoss(nn.Module):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Compare softmax(logits) with the mask."""
-        sums = _soft_sums(logits, mask, squared=self.squared, per_sample=self.per_sample)
+        sums = soft_sums(logits, mask, squared=self.squared, per_sample=self.per_sample)
         score = (2 * sums.hit + self.smooth) / (sums.predicted + sums.true + self.smooth)  # (S, K)
-        return _mean(1 - score, sums, include_background=self.include_background)
+        return mean_over_classes(1 - score, sums.has_pixels, include_background=self.include_background)
+
+
+class AGNDiceLoss(nn.Module):
+    """Dice of Attention U-Net: 1 - mean of 2 (TP + smooth) / (predicted + true + smooth), per sample, all classes.
+
+    Source: the released code of Oktay et al. 2018 (https://arxiv.org/abs/1804.03999), background included. Differs from
+    it: a score ends at 1, where the code's, with its doubled smoothing on top, climbs to 2 for a class that is neither
+    there nor predicted.
+
+    Args:
+        smooth: added to the overlap and to the denominator, in pixels.
+
+    Shape:
+        logits (N, K, *spatial), mask (N, *spatial) int64 -> scalar.
+
+    Raises:
+        ConfigError: smooth is not positive.
+        ShapeError: logits and mask do not fit.
+    """
+
+    def __init__(self, *, smooth: float = 0.01) -> None:
+        super().__init__()
+        require(smooth > 0, "smooth", smooth, "numbers above 0")
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Compare softmax(logits) with the mask."""
+        sums = soft_sums(logits, mask, squared=False, per_sample=True)
+        score = 2 * (sums.hit + self.smooth) / (sums.predicted + sums.true + self.smooth)  # (N, K)
+        return mean_over_classes(1 - score.clamp_max(1), sums.has_pixels, include_background=True)
 
 
 class TverskyLoss(nn.Module):
@@ -95,10 +118,10 @@ class TverskyLoss(nn.Module):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Compare softmax(logits) with the mask."""
-        sums = _soft_sums(logits, mask, squared=False, per_sample=self.per_sample)
-        return _mean(self._distance(sums), sums, include_background=self.include_background)
+        sums = soft_sums(logits, mask, squared=False, per_sample=self.per_sample)
+        return mean_over_classes(self._distance(sums), sums.has_pixels, include_background=self.include_background)
 
-    def _distance(self, sums: "_SoftSums") -> Tensor:
+    def _distance(self, sums: SoftSums) -> Tensor:
         false_alarms, missed = sums.predicted - sums.hit, sums.true - sums.hit
         bottom = sums.hit + self.alpha * false_alarms + self.beta * missed + self.smooth
         return 1 - (sums.hit + self.smooth) / bottom  # (S, K)
@@ -142,36 +165,6 @@ class FocalTverskyLoss(TverskyLoss):
         require(gamma > 0, "gamma", gamma, "numbers above 0")
         self.gamma = gamma
 
-    def _distance(self, sums: "_SoftSums") -> Tensor:
+    def _distance(self, sums: SoftSums) -> Tensor:
         distance = super()._distance(sums)
         return torch.where(distance > TINY, distance.clamp_min(TINY) ** self.gamma, 0.0)
-
-
-@dataclass(frozen=True)
-class _SoftSums:
-    """Sums over pixels, (S, K) with S = N per sample and S = 1 pooled."""
-
-    hit: Tensor
-    predicted: Tensor
-    true: Tensor
-
-
-def _soft_sums(logits: Tensor, mask: Tensor, *, squared: bool, per_sample: bool) -> _SoftSums:
-    logits = full_precision(logits, mask)
-    probs = logits.softmax(dim=1).masked_fill(~valid_pixels(mask).unsqueeze(1), 0.0)  # (N, K, *spatial)
-    classes = torch.arange(logits.shape[1], device=mask.device).view(1, -1, *[1] * (mask.ndim - 1))
-    is_class = mask.unsqueeze(1) == classes  # (N, K, *spatial); an ignored pixel is of no class
-
-    def pooled(values: Tensor) -> Tensor:
-        sums = values.flatten(2).sum(dim=2, dtype=probs.dtype)  # (N, K)
-        return sums if per_sample else sums.sum(dim=0, keepdim=True)  # (S, K)
-
-    return _SoftSums(
-        hit=pooled(probs * is_class), predicted=pooled(probs.square() if squared else probs), true=pooled(is_class)
-    )
-
-
-def _mean(loss: Tensor, sums: _SoftSums, *, include_background: bool) -> Tensor:
-    per_set = loss[:, 0 if include_background else 1 :].mean(dim=1)  # (S,)
-    has_pixels = sums.true.sum(dim=1) > 0
-    return (per_set * has_pixels).sum() / has_pixels.sum().clamp_min(1)

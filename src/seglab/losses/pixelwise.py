@@ -1,4 +1,4 @@
-"""Losses that judge each pixel by itself: cross-entropy and focal loss."""
+"""Losses that judge each pixel by itself: cross-entropy, focal loss and L1."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglab.errors import ConfigError
-from seglab.losses.inputs import full_precision, require, valid_pixels
+from seglab.losses.class_weights import fitting_weights, pixel_weights, total_weight, weight_tensor
+from seglab.losses.inputs import full_precision, require
+from seglab.losses.sums import soft_and_true
 from seglab.spec import IGNORE_INDEX
 
 
@@ -35,12 +36,12 @@ class CrossEntropyLoss(nn.Module):
         super().__init__()
         require(0 <= label_smoothing < 1, "label_smoothing", label_smoothing, "numbers from 0 up to below 1")
         self.label_smoothing = label_smoothing
-        self.register_buffer("class_weights", _weights("class_weights", class_weights), persistent=False)
+        self.register_buffer("class_weights", weight_tensor("class_weights", class_weights), persistent=False)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Compare softmax(logits) with the mask."""
         logits = full_precision(logits, mask)
-        weights = _fitting("class_weights", self.class_weights, logits)
+        weights = fitting_weights("class_weights", self.class_weights, logits)
         per_pixel = F.cross_entropy(
             logits,
             mask,
@@ -49,7 +50,7 @@ class CrossEntropyLoss(nn.Module):
             label_smoothing=self.label_smoothing,
             reduction="none",  # torch's own sum has no deterministic form on a GPU
         )
-        return per_pixel.sum() / _total_weight(mask, weights)
+        return per_pixel.sum() / total_weight(mask, weights)
 
 
 class FocalLoss(nn.Module):
@@ -76,48 +77,38 @@ class FocalLoss(nn.Module):
         super().__init__()
         require(gamma >= 0, "gamma", gamma, "numbers from 0 up")
         self.gamma = gamma
-        self.register_buffer("alpha", _weights("alpha", alpha), persistent=False)
+        self.register_buffer("alpha", weight_tensor("alpha", alpha), persistent=False)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Compare softmax(logits) with the mask."""
         logits = full_precision(logits, mask)
-        alpha = _fitting("alpha", self.alpha, logits)
+        alpha = fitting_weights("alpha", self.alpha, logits)
         minus_log_p = F.cross_entropy(logits, mask, ignore_index=IGNORE_INDEX, reduction="none")  # (N, *spatial)
         # 1 - p by expm1 keeps its digits near p = 1; the floor keeps the slope finite there for gamma below 1.
         wrong = -torch.expm1(-minus_log_p)
         loss = wrong.clamp_min(torch.finfo(wrong.dtype).tiny) ** self.gamma * minus_log_p
         if alpha is not None:
-            loss = loss * _pixel_weights(mask, alpha)
-        return loss.sum() / _total_weight(mask, None)
+            loss = loss * pixel_weights(mask, alpha)
+        return loss.sum() / total_weight(mask, None)
 
 
-def _weights(argument: str, values: Sequence[float] | None) -> Tensor | None:
-    if values is None:
-        return None
-    require(min(values, default=-1.0) >= 0 and sum(values) > 0, argument, list(values), "numbers from 0 up, not all 0")
-    return torch.tensor(values, dtype=torch.float32)
+class L1Loss(nn.Module):
+    """Mean of |softmax(logits) - truth| over classes and the pixels that are not ignored.
 
+    Source: Zahra et al. 2020 (https://arxiv.org/abs/2005.05218) for a sigmoid map; with two classes it is the same
+    number. With K classes it is 2 / K times the probability that is missing at the true class.
 
-def _fitting(argument: str, weights: Tensor | None, logits: Tensor) -> Tensor | None:
-    if weights is None:
-        return None
-    if len(weights) != logits.shape[1]:
-        raise ConfigError(
-            "the weights do not fit the classes",
-            given=f"{len(weights)} values of {argument}, {logits.shape[1]} classes",
-            allowed="one weight per class, background first",
-            fix=f"set loss.terms.<name>.{argument} to {logits.shape[1]} numbers, or to null",
-        )
-    return weights.to(logits)
+    Shape:
+        logits (N, K, *spatial), mask (N, *spatial) int64 -> scalar.
 
+    Raises:
+        ShapeError: logits and mask do not fit.
+    """
 
-def _pixel_weights(mask: Tensor, weights: Tensor) -> Tensor:
-    valid = valid_pixels(mask)
-    return weights[mask.masked_fill(~valid, 0)] * valid  # (N, *spatial)
+    def __init__(self) -> None:  # torch's own would take any argument, and so any typo of the configuration
+        super().__init__()
 
-
-def _total_weight(mask: Tensor, weights: Tensor | None) -> Tensor:
-    if weights is None:
-        return valid_pixels(mask).sum().clamp_min(1)
-    total = _pixel_weights(mask, weights).sum()
-    return torch.where(total > 0, total, 1.0)
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Compare softmax(logits) with the mask."""
+        probs, is_class = soft_and_true(logits, mask)
+        return (probs - is_class.to(probs.dtype)).abs().mean(dim=1).sum() / total_weight(mask, None)

@@ -11,15 +11,16 @@ from torch.nn import functional as F
 
 from seglab.nets.base import SegmentationNet
 from seglab.nets.blocks import (
-    BATCH_NORM,
     CONV,
     LINEAR_UPSAMPLING,
     MAX_POOL,
+    AttentionGate,
     ConvNormAct,
     DoubleConv,
     check_choice,
     check_range,
     concat,
+    conv_norm,
     init_he,
 )
 
@@ -80,13 +81,33 @@ class AttentionUNet(SegmentationNet):
         if form == "grid3d":
             init_norm_scales(self)
 
+    @property
+    def n_heads(self) -> int:
+        """Five for grid3d: a map per decoder level and their fusion; one for lee2d."""
+        return len(self.decoder.heads) + 1 if isinstance(self.decoder, GridDecoder) else 1
+
     def forward(self, image: Tensor) -> Tensor:
         """Logits of an image; shapes as in the class."""
+        return self.decoder(self.encode(image))  # type: ignore[no-any-return]  # (N, num_classes, *spatial)
+
+    def forward_heads(self, image: Tensor) -> list[Tensor]:
+        """The maps of the decoder's levels, deepest first, and the output; only grid3d has more than the output.
+
+        The paper's network learns from the output alone; losses of their own for the maps are the modern variant.
+        """
+        features = self.encode(image)
+        if not isinstance(self.decoder, GridDecoder):
+            return [self.decoder(features)]
+        maps = self.decoder.forward_maps(features)
+        return [*maps, self.decoder.fuse(concat(*maps))]
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Features of all levels, shallow to deep: (N, base * 2**level, *spatial / 2**level)."""
         self.check_input(image)
         features = [self.encoder[0](image)]  # (N, base, *spatial)
         for block in self.encoder[1:]:
             features.append(block(self.pool(features[-1])))  # (N, base * 2**level, *spatial / 2**level)
-        return self.decoder(features)  # type: ignore[no-any-return]  # (N, num_classes, *spatial)
+        return features
 
 
 class LeeDecoder(nn.Module):
@@ -142,33 +163,6 @@ class LeeLevel(nn.Module):
         return self.conv(concat(skip, above))  # type: ignore[no-any-return]
 
 
-class AttentionGate(nn.Module):
-    """Additive gate at skip resolution, with a norm after each projection.
-
-    Args:
-        spatial_dims: 2 or 3.
-        channels: channels of the skip x and of the gating signal g.
-        inner_channels: width of the joint space, half of `channels` by convention.
-
-    Shape:
-        x (N, channels, *spatial), g (N, channels, *spatial) -> (N, channels, *spatial).
-    """
-
-    def __init__(self, spatial_dims: int, channels: int, inner_channels: int) -> None:
-        super().__init__()
-        self.project_skip = conv_norm(spatial_dims, channels, inner_channels)
-        self.project_gate = conv_norm(spatial_dims, channels, inner_channels)
-        self.score = conv_norm(spatial_dims, inner_channels, 1)
-
-    def alpha(self, x: Tensor, g: Tensor) -> Tensor:
-        """Attention coefficients in (0, 1), one per pixel: (N, 1, *spatial)."""
-        return torch.sigmoid(self.score(F.relu(self.project_skip(x) + self.project_gate(g))))
-
-    def forward(self, x: Tensor, g: Tensor) -> Tensor:
-        """Weighed skip; shapes as in the class."""
-        return x * self.alpha(x, g)
-
-
 class GridDecoder(nn.Module):
     """Decoder of the 3-D form: gates on all levels but the first, one output from four supervised levels.
 
@@ -197,6 +191,10 @@ class GridDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Logits; shapes as in the class."""
+        return self.fuse(concat(*self.forward_maps(features)))  # type: ignore[no-any-return]
+
+    def forward_maps(self, features: list[Tensor]) -> list[Tensor]:
+        """The class map of each level in the image's size, deepest first: (N, num_classes, *spatial)."""
         x = features[-1]
         g = x if self.gating is None else self.gating(x)
         maps = []
@@ -205,7 +203,7 @@ class GridDecoder(nn.Module):
             g = x
             scale = 2 ** (N_POOLINGS - 1 - index)
             maps.append(upsample(head(x), scale, self.mode))  # (N, num_classes, *spatial)
-        return self.fuse(concat(*maps))  # type: ignore[no-any-return]
+        return maps
 
 
 class GridLevel(nn.Module):
@@ -265,11 +263,6 @@ class GridGate(nn.Module):
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
         """Weighed and projected skip; shapes as in the class."""
         return self.out(x * self.alpha(x, g))  # type: ignore[no-any-return]
-
-
-def conv_norm(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Sequential:
-    """1-wide convolution with bias and batch norm."""
-    return nn.Sequential(CONV[spatial_dims](in_channels, out_channels, 1), BATCH_NORM[spatial_dims](out_channels))
 
 
 def upsample(x: Tensor, scale: int, mode: str) -> Tensor:

@@ -16,13 +16,13 @@ class SegmentationNet(nn.Module):
     A subclass names its `paper`, sets `size_multiple`, and calls `check_input(image)` first in `forward`. A network
     that can be supervised at several places overrides `n_heads` and `forward_heads`.
 
-    Its `faithfulness` is one of: faithful (parameters and hand cases agree with the authors' figures), corroborated
-    (they agree with independent ports), reconstruction (built from an abstract; the paper does not give the layout),
-    reference (another library's network, to compare with).
+    Its `faithfulness` is one of: faithful (built block by block from the paper or its reference code, to the last
+    parameter), corroborated (independent ports agree with each other and with it), reconstruction (the paper leaves the
+    layout open), reference (another library's network, to compare with).
 
     Args:
         in_channels: channels of the image, at least 1.
-        num_classes: classes of the logits, at least 1.
+        num_classes: classes of the logits, at least the network's `min_classes`.
         spatial_dims: 2 or 3.
 
     Shape:
@@ -33,6 +33,7 @@ class SegmentationNet(nn.Module):
     """
 
     supported_dims: ClassVar[tuple[int, ...]] = (2, 3)
+    min_classes: ClassVar[int] = 1
     paper: ClassVar[str] = ""
     faithfulness: ClassVar[Faithfulness] = "faithful"
     size_multiple: int = 1
@@ -47,12 +48,19 @@ class SegmentationNet(nn.Module):
                 allowed=f"{name} takes {' or '.join(map(str, self.supported_dims))} dimensions",
                 fix=f"set data.dims={self.supported_dims[0]} or choose another model=...",
             )
-        if in_channels < 1 or num_classes < 1:
+        if in_channels < 1:
             raise ConfigError(
-                f"{name} needs at least one input channel and one class",
-                given=f"in_channels={in_channels}, num_classes={num_classes}",
+                f"{name} needs at least one input channel",
+                given=f"in_channels={in_channels}",
                 allowed="integers from 1 up",
-                fix="let both come from the data set, or pass in_channels=1, num_classes=2",
+                fix="let it come from the data set, or pass in_channels=1",
+            )
+        if num_classes < self.min_classes:
+            raise ConfigError(
+                f"{name} cannot work with so few classes",
+                given=f"num_classes={num_classes}",
+                allowed=f"{self.min_classes} or more classes",
+                fix=f"choose data with at least {self.min_classes} classes (data=lits has 3), or another model=...",
             )
         self.in_channels, self.num_classes, self.spatial_dims = in_channels, num_classes, spatial_dims
 
@@ -68,6 +76,14 @@ class SegmentationNet(nn.Module):
             image (N, in_channels, *spatial) -> n_heads times (N, num_classes, *spatial).
         """
         return [self(image)]
+
+    def training_outputs(self, image: Tensor) -> list[Tensor]:
+        """Every tensor that a loss of the paper sees, the main output last; their gradients reach every parameter.
+
+        Shape:
+            image (N, in_channels, *spatial) -> tensors of any shape, last (N, num_classes, *spatial).
+        """
+        return self.forward_heads(image)
 
     def input_size_for(self, size: Sequence[int]) -> tuple[int, ...]:
         """Smallest input size the network takes whose output covers `size`.

@@ -1,4 +1,4 @@
-"""Parts that several networks share: layers by dimension, convolution blocks, initialisation, argument checks."""
+"""Parts that several networks share: layers by dimension, convolution blocks, a gate, initialisation, checks."""
 
 import difflib
 import math
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from seglab.errors import ConfigError
 
@@ -85,6 +86,38 @@ class DoubleConv(nn.Sequential):
         first = ConvNormAct(spatial_dims, in_channels, out_channels, norm=norm, padding=padding)
         second = ConvNormAct(spatial_dims, out_channels, out_channels, norm=norm, padding=padding)
         super().__init__(OrderedDict[str, nn.Module](first=first, second=second))
+
+
+class AttentionGate(nn.Module):
+    """Additive gate of Attention U-Net at skip resolution, with a norm after each projection.
+
+    Args:
+        spatial_dims: 2 or 3.
+        channels: channels of the skip x and of the gating signal g.
+        inner_channels: width of the joint space, half of `channels` by convention.
+
+    Shape:
+        x (N, channels, *spatial), g (N, channels, *spatial) -> (N, channels, *spatial).
+    """
+
+    def __init__(self, spatial_dims: int, channels: int, inner_channels: int) -> None:
+        super().__init__()
+        self.project_skip = conv_norm(spatial_dims, channels, inner_channels)
+        self.project_gate = conv_norm(spatial_dims, channels, inner_channels)
+        self.score = conv_norm(spatial_dims, inner_channels, 1)
+
+    def alpha(self, x: Tensor, g: Tensor) -> Tensor:
+        """Attention coefficients in (0, 1), one per pixel: (N, 1, *spatial)."""
+        return torch.sigmoid(self.score(F.relu(self.project_skip(x) + self.project_gate(g))))
+
+    def forward(self, x: Tensor, g: Tensor) -> Tensor:
+        """Weighed skip; shapes as in the class."""
+        return x * self.alpha(x, g)
+
+
+def conv_norm(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Sequential:
+    """1-wide convolution with bias and batch norm."""
+    return nn.Sequential(CONV[spatial_dims](in_channels, out_channels, 1), BATCH_NORM[spatial_dims](out_channels))
 
 
 def make_norm(kind: str, spatial_dims: int, channels: int) -> nn.Module:

@@ -15,6 +15,7 @@ from seglab.nets.blocks import (
     CONV_TRANSPOSE,
     MAX_POOL,
     NORMS,
+    ConvNormAct,
     DoubleConv,
     check_choice,
     check_range,
@@ -39,6 +40,7 @@ class UNet(SegmentationNet):
         padding: "same", or "valid" as in the paper.
         norm: None as in the paper, "batch", "instance" or "group", after each 3-wide convolution.
         dropout: probability at the end of the contracting path (the two deepest levels), in [0, 1).
+        conv_bias: whether the 3-wide convolutions have a bias, as in the paper; a batch or instance norm removes it.
 
     Shape:
         image (N, in_channels, *spatial) -> logits (N, num_classes, *spatial), smaller with padding="valid".
@@ -61,6 +63,7 @@ class UNet(SegmentationNet):
         padding: str = "same",
         norm: str | None = None,
         dropout: float = 0.0,
+        conv_bias: bool = True,
     ) -> None:
         super().__init__(in_channels=in_channels, num_classes=num_classes, spatial_dims=spatial_dims)
         check_range("UNet", "base_channels", base_channels, at_least=1)
@@ -82,6 +85,8 @@ class UNet(SegmentationNet):
             for level, width in reversed(list(enumerate(widths[:-1])))
         )
         self.head = CONV[spatial_dims](base_channels, num_classes, 1)
+        if not conv_bias:
+            drop_biases(self)
         init_he(self)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -158,3 +163,10 @@ class UpLevel(nn.Module):
         """Decoder feature of this level; shapes as in the class."""
         skip = F.pad(skip, self.crop) if self.crop[0] else skip
         return self.conv(concat(skip, self.up(below)))  # type: ignore[no-any-return]
+
+
+def drop_biases(net: nn.Module) -> None:
+    """Take the biases off all convolutions in ConvNormAct."""
+    for module in net.modules():
+        if isinstance(module, ConvNormAct):
+            module.get_submodule("conv").register_parameter("bias", None)

@@ -12,14 +12,18 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from seglab.callbacks.best import KeptScores
 from seglab.data.module import SegmentationData
+from seglab.errors import ConfigError
+from seglab.nets.base import SegmentationNet
 from seglab.run.engine import Engine
-from seglab.run.make import make
+from seglab.run.make import locate, make
 from seglab.run.preflight import check_monitor, check_patch, check_ranks, sound_precision
 from seglab.run.record import read_run
 from seglab.spec import DataSpec
-from seglab.task.segmentation import SegmentationTask
+from seglab.task.segmentation import SegmentationTask, TaskParts
 
 Config = dict[str, Any]
+
+PLAIN_TASK = {"_target_": "seglab.task.segmentation.SegmentationTask"}
 
 log = logging.getLogger("seglab")
 
@@ -41,12 +45,13 @@ class Run:
     config: Config
 
 
-def build(config: Config, run_dir: Path) -> Run:
+def build(config: Config, run_dir: Path, first: SegmentationNet | None = None) -> Run:
     """Build and check everything before any training.
 
     Args:
         config: resolved, plain data.
         run_dir: folder of the run.
+        first: network of the first stage, for a task that needs one.
 
     Raises:
         SeglabError: what does not exist or does not fit, and what to type.
@@ -57,11 +62,16 @@ def build(config: Config, run_dir: Path) -> Run:
     data = build_data(config).load(spec=known)
     check_ranks(data, engine.world_size)
     task = build_task(config, data.spec)
-    engine = sound_precision(engine, check_patch(task, data.batch_size))
+    if first is not None:
+        task.use_first(first)
+    data.map_names = task.loss.map_names
+    patch = check_patch(task, data.batch_size)
+    engine = sound_precision(engine, patch.depths)
     if engine.compile:
         task.net.compile()
     callbacks = build_callbacks(config, task, run_dir, validates=engine.validates and bool(data.records["val"]))
-    return Run(data, task, engine.trainer(callbacks=callbacks, loggers=[], run_dir=run_dir), config)
+    trainer = engine.trainer(callbacks=callbacks, loggers=[], run_dir=run_dir, leaves_unused=patch.leaves_unused)
+    return Run(data, task, trainer, config)
 
 
 def build_data(config: Config) -> SegmentationData:
@@ -73,14 +83,9 @@ def build_data(config: Config) -> SegmentationData:
 
 def build_task(config: Config, spec: DataSpec) -> SegmentationTask:
     """Network, loss, optimizer and schedule for data of this kind."""
-    return SegmentationTask(
-        net=make(
-            config["model"],
-            "model",
-            in_channels=spec.in_channels,
-            num_classes=spec.num_classes,
-            spatial_dims=spec.spatial_dims,
-        ),
+    node = config.get("task") or PLAIN_TASK
+    parts = TaskParts(
+        net=make(config["model"], "model", **task_class(config).net_arguments(spec)),
         loss=make(with_background(config["loss"], spec), "loss"),
         optimizer=make(config["optimizer"], "optimizer"),
         scheduler=make(config["scheduler"], "scheduler"),
@@ -90,6 +95,25 @@ def build_task(config: Config, spec: DataSpec) -> SegmentationTask:
         channels_last=config["trainer"]["channels_last"],
         config=json.dumps(config),
     )
+    task: SegmentationTask = make(node, "task", parts=parts)
+    return task
+
+
+def task_class(config: Config) -> type[SegmentationTask]:
+    """The class of the configured task; runs from before there were tasks are plain segmentation.
+
+    Raises:
+        ConfigError: the task is no task.
+    """
+    found = locate(str((config.get("task") or PLAIN_TASK).get("_target_")), "task")
+    if not (isinstance(found, type) and issubclass(found, SegmentationTask)):
+        raise ConfigError(
+            "task is no way of training",
+            given=f"task._target_={config['task'].get('_target_')}",
+            allowed="SegmentationTask or a subclass, as in conf/task",
+            fix="set task=segmentation",
+        )
+    return found
 
 
 def with_background(loss: Config, spec: DataSpec) -> Config:

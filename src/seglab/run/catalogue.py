@@ -43,6 +43,11 @@ def help_lines(group: str) -> str:
     return "\n".join(f"  {group}={choice.name:<{width}}  {choice.doc}" for choice in choices(group))
 
 
+def described(target: str) -> str:
+    """First line of the docstring of what is ours, else the dotted name itself."""
+    return first_line(target) if target.startswith("seglab.") else target
+
+
 def first_line(target: str) -> str:
     """First line of the docstring of a class or function of ours, read from its source without importing it."""
     module, _, name = target.rpartition(".")
@@ -57,12 +62,12 @@ def _choice(file: Path) -> Choice:
     content: dict[str, Any] = yaml.safe_load(text) or {}
     target = content.get("_target_")
     if "terms" in content:  # a loss is described by what it adds up
-        lines = [first_line(term["_target_"]).rstrip(".") for term in content["terms"].values()]
+        lines = [described(term["_target_"]).rstrip(".") for term in content["terms"].values()]
         return Choice(file.stem, target, "; ".join(lines))
     if target is None:
         comments = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#") and "@package" not in line]
         return Choice(file.stem, None, comments[0] if comments else "")
-    return Choice(file.stem, target, first_line(target) if target.startswith("seglab.") else target)
+    return Choice(file.stem, target, described(target))
 
 
 @cache

@@ -126,15 +126,23 @@ class Engine:
             return self.precision
         return "bf16-mixed" if computes_in_bf16(self.uses_gpu) else "32-true"
 
-    def trainer(self, *, callbacks: list[Callback], loggers: list[Logger], run_dir: Path) -> Trainer:
+    def trainer(
+        self, *, callbacks: list[Callback], loggers: list[Logger], run_dir: Path, leaves_unused: bool = False
+    ) -> Trainer:
         """The Lightning trainer; our samplers share out the data, so Lightning's are off.
+
+        Args:
+            callbacks: of the run.
+            loggers: of the run.
+            run_dir: folder of the run.
+            leaves_unused: whether a step leaves parameters without a gradient, which DDP must then look for.
 
         Raises:
             ConfigError: hardware that is not there, or a setting that Lightning refuses.
         """
         torch.set_num_threads(self.threads or available_threads(self.n_devices))
         try:
-            return self._trainer(callbacks, loggers, run_dir)
+            return self._trainer(callbacks, loggers, run_dir, leaves_unused)
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(
                 "this machine cannot run the trainer as configured",
@@ -143,12 +151,12 @@ class Engine:
                 fix="set trainer.accelerator=auto trainer.devices=auto, or correct the setting it names",
             ) from error
 
-    def _trainer(self, callbacks: list[Callback], loggers: list[Logger], run_dir: Path) -> Trainer:
+    def _trainer(self, callbacks: list[Callback], loggers: list[Logger], run_dir: Path, leaves_unused: bool) -> Trainer:
         return Trainer(
             accelerator=self.accelerator,
             devices=self.n_devices,
             num_nodes=self.num_nodes,
-            strategy=self._strategy(),
+            strategy=self._strategy(leaves_unused),
             precision=self.resolved_precision,
             max_epochs=self.max_epochs,
             max_steps=self.max_steps,
@@ -171,11 +179,15 @@ class Engine:
             enable_model_summary=False,
         )
 
-    def _strategy(self) -> Any:
+    def _strategy(self, leaves_unused: bool) -> Any:
         """DDP for several processes; running statistics are averaged before each scoring instead of at every step."""
         if self.world_size == 1:
             return "auto"
-        return DDPStrategy(forward_sync_buffers=False, timeout=timedelta(seconds=self.timeout_s))
+        return DDPStrategy(
+            forward_sync_buffers=False,
+            find_unused_parameters=leaves_unused,
+            timeout=timedelta(seconds=self.timeout_s),
+        )
 
 
 def engine_for(settings: Mapping[str, Any], trained_precision: str) -> Engine:

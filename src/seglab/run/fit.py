@@ -18,6 +18,7 @@ from seglab.errors import ConfigError
 from seglab.run.build import Config, Run, build
 from seglab.run.checkpoint import find_checkpoint, load_weights, read_checkpoint
 from seglab.run.engine import Engine
+from seglab.run.first import first_network
 from seglab.run.ids import is_main_process, run_name
 from seglab.run.make import make
 from seglab.run.record import claim, note_resume, read_run, write_json, write_rows, write_run
@@ -49,11 +50,24 @@ def fit(cfg: DictConfig) -> dict[str, float]:
         claim(run_dir)
     check_mode(hydra.mode, config)
     quiet()
-    run = build(config, run_dir)
+    return train(build(config, run_dir, first_network(config, run_dir, train)), run_dir, start)
+
+
+def train(run: Run, run_dir: Path, start: Path | None) -> dict[str, float]:
+    """Train what was built, test the kept checkpoint, and write the results.
+
+    Args:
+        run: the objects of the run.
+        run_dir: folder of the run.
+        start: checkpoint to go on from, None for a new run.
+
+    Returns:
+        Metrics of the test, and best/<metric> of the kept epoch.
+    """
     with tracked(run, run_dir):
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=start)
         scores = kept_scores(run)
-        if config["test"]:
+        if run.config["test"]:
             scores |= test_best(run, run_dir)
         if run.trainer.is_global_zero:
             write_json(run_dir / "result.json", {"status": "finished", "value": _value(run), **scores})
@@ -124,7 +138,7 @@ def open_loggers(config: Config, run_dir: Path) -> list[Logger]:
     """CSV always; W&B, TensorBoard or others as configured, on the main process only."""
     loggers: list[Logger] = [CSVLogger(run_dir, name="csv")]
     if is_main_process():
-        for name, node in (config["logger"] or {}).items():
+        for name, node in (config.get("logger") or {}).items():
             loggers.append(_open_logger(name, node, config, run_dir))
     return loggers
 

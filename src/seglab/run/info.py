@@ -43,7 +43,7 @@ def info(cfg: DictConfig) -> None:
 
 
 def models() -> list[Row]:
-    """Networks: dimensions, and parameters of the configuration from 1 channel to 2 classes."""
+    """Networks: dimensions, and parameters of the configuration from 1 channel to 2 classes, or the fewest it takes."""
     return [_model(choice) for choice in choices("model")]
 
 
@@ -74,11 +74,11 @@ def metrics() -> list[Row]:
 def _model(choice: Choice) -> Row:
     node = yaml.safe_load((CONF / "model" / f"{choice.name}.yaml").read_text(encoding="utf-8"))
     target: Any = locate(choice.target or "", "model")
-    counts = {}
+    counts, num_classes = {}, max(2, target.min_classes)
     for dims in target.supported_dims:
         try:
             with torch.device("meta"):
-                net = make(node, "model", in_channels=1, num_classes=2, spatial_dims=dims)
+                net = make(node, "model", in_channels=1, num_classes=num_classes, spatial_dims=dims)
             counts[f"{dims}d"] = sum(parameter.numel() for parameter in net.parameters())
         except SeglabError:
             counts[f"{dims}d"] = None

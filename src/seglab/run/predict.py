@@ -103,6 +103,13 @@ def load_predictor(cfg: DictConfig) -> Predictor:
     engine = engine_for(OmegaConf.to_container(cfg.trainer), record["precision"])  # type: ignore[arg-type]  # a dict
     torch.set_num_threads(engine.threads or available_threads(1))
     task = load_task(find_checkpoint(run_dir, cfg.checkpoint))
+    if not task.labels_images:
+        raise ConfigError(
+            "this run cannot label images",
+            given=f"run={run_dir}, trained with {type(task).__name__}",
+            allowed="runs whose network takes images",
+            fix="name the run that it was the first stage of",
+        )
     changes = {str(name): value for name, value in cfg.inference.items() if value is not None}
     task.sliding_window = make({**config["inference"], **changes}, "inference")
     return Predictor(task.to("cuda" if engine.uses_gpu else "cpu"), build_data(config), engine.resolved_precision)

@@ -2,7 +2,7 @@
 
 import logging
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import torch
@@ -51,11 +51,21 @@ def check_ranks(data: SegmentationData, world_size: int) -> None:
             )
 
 
-def check_patch(task: SegmentationTask, batch_size: int) -> set[int]:
-    """Push the shape of one training batch through a weightless copy of the network.
+@dataclass(frozen=True)
+class Patch:
+    """What the network does with a training patch.
 
-    Returns:
-        The depths that its 3-D convolutions see.
+    Args:
+        depths: that its 3-D convolutions see.
+        leaves_unused: whether some of its parameters have no part in its output, such as a head for training.
+    """
+
+    depths: set[int]
+    leaves_unused: bool
+
+
+def check_patch(task: SegmentationTask, batch_size: int) -> Patch:
+    """Push the shape of one training batch through a weightless copy of the network.
 
     Raises:
         ConfigError: when the network cannot take it.
@@ -67,8 +77,8 @@ def check_patch(task: SegmentationTask, batch_size: int) -> set[int]:
             module.register_forward_pre_hook(lambda _, inputs: depths.add(inputs[0].shape[2]))
     patch = task.spec.patch_size
     try:
-        with torch.no_grad():
-            logits = probe(torch.empty(batch_size, task.spec.in_channels, *probe.input_size_for(patch), device="meta"))
+        logits = probe(torch.empty(batch_size, probe.in_channels, *probe.input_size_for(patch), device="meta"))
+        logits.sum().backward()
         covers = all(length >= wanted for length, wanted in zip(logits.shape[2:], patch, strict=True))
         fault = None if covers else f"gives logits of {tuple(logits.shape)}"
     except SeglabError:
@@ -82,7 +92,7 @@ def check_patch(task: SegmentationTask, batch_size: int) -> set[int]:
             allowed="patches that leave more than one pixel per batch at the network's lowest level",
             fix=f"set data.patch_size={[max(2 * n, 64) for n in patch]} or data.batch_size=2",
         )
-    return depths
+    return Patch(depths, leaves_unused=any(parameter.grad is None for parameter in probe.parameters()))
 
 
 def sound_precision(engine: Engine, depths: set[int]) -> Engine:

@@ -1,15 +1,13 @@
 """SegmentationTask: what a training, validation and test step of semantic segmentation does."""
 
-import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
@@ -23,12 +21,15 @@ from seglab.metrics.confusion import ConfusionMatrix, count
 from seglab.metrics.report import metric_names, scores
 from seglab.nets.base import SegmentationNet
 from seglab.spec import DataSpec
+from seglab.task.ranks import average_buffers, derive_seed, gather
+from seglab.task.sizes import crop_to, memory_layout, pad_to
 
 WINDOW_2D = (1024, 1024)
 
 
-class SegmentationTask(LightningModule):
-    """Semantic segmentation: one label per pixel, trained on patches, scored on whole cases.
+@dataclass(frozen=True, kw_only=True)
+class TaskParts:
+    """What every task is made of.
 
     Args:
         net: gives logits.
@@ -42,28 +43,72 @@ class SegmentationTask(LightningModule):
         config: plain configuration, kept in checkpoints so that they can be opened alone.
     """
 
-    def __init__(
-        self,
-        *,
-        net: SegmentationNet,
-        loss: CompositeLoss,
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[..., LRScheduler],
-        sliding_window: SlidingWindow,
-        spec: DataSpec,
-        seed: int = 0,
-        channels_last: bool = True,
-        config: str = "{}",
-    ) -> None:
+    net: SegmentationNet
+    loss: CompositeLoss
+    optimizer: Callable[..., Optimizer]
+    scheduler: Callable[..., LRScheduler]
+    sliding_window: SlidingWindow
+    spec: DataSpec
+    seed: int = 0
+    channels_last: bool = True
+    config: str = "{}"
+
+
+class SegmentationTask(LightningModule):
+    """Semantic segmentation: one label per pixel, trained on patches, scored on whole cases.
+
+    A way of training is a subclass. Most override `training_losses` only; the way from image to labels stays the same.
+
+    Args:
+        parts: network, loss, optimizer and what they need.
+    """
+
+    first_stage: ClassVar[str] = ""
+    """What must be trained before, and how to ask for it; empty for tasks of one stage. See `use_first`."""
+
+    labels_images: ClassVar[bool] = True
+    """Whether the trained network takes images, so that it can label files."""
+
+    def __init__(self, parts: TaskParts) -> None:
         super().__init__()
-        self.layout = memory_layout(spec.spatial_dims) if channels_last else torch.contiguous_format
-        self.net = net.to(memory_format=self.layout)
-        self.loss, self.make_optimizer, self.make_scheduler = loss, optimizer, scheduler
-        self.sliding_window, self.spec, self.seed, self.config = sliding_window, spec, seed, config
+        self.spec, self.seed, self.config = parts.spec, parts.seed, parts.config
+        self.layout = memory_layout(parts.spec.spatial_dims) if parts.channels_last else torch.contiguous_format
+        self.net = parts.net.to(memory_format=self.layout)
+        self.loss, self.make_optimizer, self.make_scheduler = parts.loss, parts.optimizer, parts.scheduler
+        self.sliding_window = parts.sliding_window
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
-        self.val_matrix, self.test_matrix = ConfusionMatrix(spec.class_names), ConfusionMatrix(spec.class_names)
+        names = parts.spec.class_names
+        self.val_matrix, self.test_matrix = ConfusionMatrix(names), ConfusionMatrix(names)
         self.case_rows: list[dict[str, Any]] = []
         self.test_scores: dict[str, float] = {}  # in full precision; Lightning's own log is float32
+        self.check_net()
+
+    @classmethod
+    def net_arguments(cls, spec: DataSpec) -> dict[str, int]:
+        """The arguments of the network that the data decides."""
+        return {
+            "in_channels": spec.in_channels,
+            "num_classes": spec.num_classes,
+            "spatial_dims": spec.spatial_dims,
+        }
+
+    def check_net(self) -> None:
+        """Refuse a network that cannot be trained this way; every network can be trained as plain segmentation.
+
+        Raises:
+            ConfigError: names networks that can.
+        """
+
+    def use_first(self, net: SegmentationNet) -> None:
+        """Take the network of the first stage, trained and in eval mode; only tasks with a `first_stage` get one."""
+
+    def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What the network sees of a batch of training, validation or test; here the batch as it is."""
+        return batch
+
+    def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The loss of a batch of patches under "loss", and its parts under their names."""
+        return self.loss(self(batch["image"]), batch["mask"], batch.get("maps"))  # type: ignore[no-any-return]
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of an image of any size: mirrored up to what the network takes, cropped back.
@@ -71,20 +116,22 @@ class SegmentationTask(LightningModule):
         Shape:
             image (N, C, *spatial) -> logits (N, K, *spatial).
         """
-        size = image.shape[2:]
-        wanted = self.net.input_size_for(size)
-        logits: Tensor = self.net(pad_to(image, wanted).contiguous(memory_format=self.layout))
-        return crop_to(logits, size)
+        logits: Tensor = self.net(self.padded(image))
+        return crop_to(logits, image.shape[2:])
+
+    def padded(self, image: Tensor) -> Tensor:
+        """An image mirrored up to what the network takes, in its memory layout; `crop_to` is the way back."""
+        return pad_to(image, self.net.input_size_for(image.shape[2:])).contiguous(memory_format=self.layout)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of a batch of patches."""
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
-        parts = self.loss(self(batch["image"]), batch["mask"])
+        parts = self.training_losses(self.prepare(batch))
         n = len(batch["image"])
         self.train_loss.update(parts["loss"].detach(), n)
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_dict({f"train/step_{name}": value.detach() for name, value in parts.items()}, batch_size=n)
-        return cast(Tensor, parts["loss"])
+        return parts["loss"]
 
     def on_train_epoch_end(self) -> None:
         """Log the mean training loss and the learning rate; rank 0 saves what all ranks have seen."""
@@ -98,14 +145,20 @@ class SegmentationTask(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Score a batch of whole slices, photos or tiles; in 3-D a whole case."""
+        batch = self.prepare(batch)
         if self.spec.spatial_dims == 3:
             pred = self.predict_labels(batch["image"])
         else:
-            logits = self(batch["image"])
-            self.val_loss.update(self.loss(logits, batch["mask"])["loss"], len(logits))
+            logits, parts = self.validation_losses(batch)
+            self.val_loss.update(parts["loss"], len(logits))
             pred = labels_from_logits(logits)
         self.val_matrix.update(pred, batch["mask"])
         return {"pred": pred}
+
+    def validation_losses(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (N, K, H, W) of a batch of slices, photos or tiles, and the loss of the final output."""
+        logits = self(batch["image"])
+        return logits, self.loss(logits, batch["mask"], batch.get("maps"))
 
     def on_validation_epoch_end(self) -> None:
         """Log pooled scores by class."""
@@ -120,6 +173,7 @@ class SegmentationTask(LightningModule):
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Predict and score one whole case in its own grid."""
+        batch = self.prepare(batch)
         pred = self.predict_labels(batch["image"])
         self.test_matrix.update(pred, batch["mask"])
         counts = count(pred, batch["mask"], self.spec.num_classes)
@@ -144,21 +198,29 @@ class SegmentationTask(LightningModule):
         Shape:
             image (C, D, H, W), normalised -> labels (D, H, W) uint8.
         """
-        window = self.spec.patch_size if self.spec.spatial_dims == 3 else WINDOW_2D
         return predict_case(
             image,
             self,
             spatial_dims=self.spec.spatial_dims,
             n_slices=self.spec.n_slices,
             sliding_window=self.sliding_window,
-            window=window,
+            window=self.window,
         )
+
+    @property
+    def window(self) -> Sequence[int]:
+        """Size of the windows that cover a case: a patch in 3-D, a large tile in 2-D."""
+        return self.spec.patch_size if self.spec.spatial_dims == 3 else WINDOW_2D
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer and schedule; the schedule spans all steps of the training."""
-        optimizer = self.make_optimizer(self.parameters())
+        optimizer = self.make_optimizer(self.parameter_groups())
         scheduler = self.make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def parameter_groups(self) -> Iterable[Any]:
+        """What the optimizer gets: parameters, or groups of them with settings of their own."""
+        return self.parameters()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what opens the checkpoint without anything else: configuration and data spec, as plain data."""
@@ -180,53 +242,3 @@ class SegmentationTask(LightningModule):
     def _log_mean(self, name: str, mean: MeanMetric) -> None:
         self.log(name, mean.compute(), prog_bar=True)
         mean.reset()
-
-
-def memory_layout(spatial_dims: int) -> torch.memory_format:
-    """The channels-last layout of 2-D or 3-D images."""
-    return torch.channels_last_3d if spatial_dims == 3 else torch.channels_last
-
-
-def pad_to(image: Tensor, size: Sequence[int]) -> Tensor:
-    """Enlarge to `size` evenly on both sides by mirroring; where the image is too short to mirror, by its border.
-
-    Shape:
-        (N, C, *spatial) -> (N, C, *size).
-    """
-    margins = [wanted - length for wanted, length in zip(size, image.shape[2:], strict=True)]
-    if not any(margins):
-        return image
-    pad = [part for margin in reversed(margins) for part in (margin // 2, margin - margin // 2)]
-    fits = all(margin - margin // 2 < length for margin, length in zip(margins, image.shape[2:], strict=True))
-    return F.pad(image, pad, mode="reflect" if fits else "replicate")
-
-
-def crop_to(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Cut the centre of `size` out of (N, K, *spatial), the counterpart of `pad_to`."""
-    for axis, length in enumerate(size, start=2):
-        logits = logits.narrow(axis, (logits.shape[axis] - length) // 2, length)
-    return logits
-
-
-def average_buffers(module: nn.Module) -> None:
-    """Average the running statistics over ranks, so that every rank scores, and rank 0 saves, the same network."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return
-    for buffer in module.buffers():
-        if buffer.is_floating_point():
-            dist.all_reduce(buffer)
-            buffer.div_(dist.get_world_size())
-
-
-def gather(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join the rows of all ranks on every rank."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return rows
-    parts: list[list[dict[str, Any]]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(parts, rows)
-    return [row for part in parts for row in part]
-
-
-def derive_seed(*key: int) -> int:
-    """A 63-bit seed from integers, alike on every machine."""
-    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") >> 1

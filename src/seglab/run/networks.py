@@ -1,0 +1,81 @@
+"""Networks of conf/model, built without data: as configured, in the configuration of their paper, or narrow."""
+
+from typing import Any
+
+import torch
+import yaml  # type: ignore[import-untyped]
+
+from seglab.errors import SeglabError
+from seglab.nets.base import SegmentationNet
+from seglab.run.catalogue import CONF, names
+from seglab.run.make import locate, make
+
+N_CLASSES = 2
+WIDTHS = (1, 2, 4, 8, 12, 16)
+Node = dict[str, Any]
+
+
+def node_of(name: str) -> Node:
+    """The configuration of a choice of conf/model."""
+    node: Node = yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return node
+
+
+def paper_node(name: str) -> Node:
+    """The class's own defaults: the paper's configuration.
+
+    Where several choices are one class, the words and flags that tell them apart are kept: R2AttU-Net's `attention`.
+    """
+    node = node_of(name)
+    siblings = [other for other in map(node_of, names("model")) if other["_target_"] == node["_target_"]]
+    chosen = {
+        key: value
+        for key, value in node.items()
+        if isinstance(value, bool | str) and any(other.get(key) != value for other in siblings)
+    }
+    return {**_defaults(node), **chosen}
+
+
+def narrow_nodes(node: Node) -> list[Node]:
+    """The same network at small widths, narrowest first; not all of them need exist."""
+    return [_with_width(node, width) for width in WIDTHS]
+
+
+def class_of(node: Node) -> type[SegmentationNet]:
+    """The class that a configuration names."""
+    cls: Any = locate(node["_target_"], "model")
+    return cls  # type: ignore[no-any-return]
+
+
+def build_net(
+    node: Node, dims: int, *, num_classes: int | None = None, device: str = "meta"
+) -> SegmentationNet | None:
+    """A network for images of one channel; on the meta device it has shapes and no memory.
+
+    Args:
+        node: its configuration.
+        dims: spatial dimensions.
+        num_classes: classes; None for two, or the fewest that it takes.
+        device: "meta" or "cpu".
+
+    Returns:
+        None if this configuration does not exist in these dimensions.
+    """
+    num_classes = num_classes or max(N_CLASSES, class_of(node).min_classes)
+    try:
+        with torch.device(device):
+            net: SegmentationNet = make(node, "model", in_channels=1, num_classes=num_classes, spatial_dims=dims)
+    except SeglabError:
+        return None
+    return net
+
+
+def _defaults(node: Node) -> Node:
+    """Targets without arguments, nested ones included."""
+    kept = {key: value for key, value in node.items() if key in ("_target_", "_partial_")}
+    return kept | {key: _defaults(value) for key, value in node.items() if isinstance(value, dict)}
+
+
+def _with_width(node: Node, width: int) -> Node:
+    inner = {key: _with_width(value, width) for key, value in node.items() if isinstance(value, dict)}
+    return {**node, **inner} | ({"base_channels": width} if "base_channels" in node else {})
