@@ -40,7 +40,7 @@ def border_map(mask: Mask, ignore: int = IGNORE_INDEX) -> Map:
     """
     instances = _instances(mask, ignore)
     borders = np.where(_edge_pixels(instances, mask != ignore), instances, 0)
-    if np.unique(borders[borders > 0]).size < 2:
+    if not borders.any():
         return np.full(mask.shape, FAR, np.float32)
     first, where = ndimage.distance_transform_edt(borders == 0, return_indices=True)
     nearest = borders[tuple(where)]

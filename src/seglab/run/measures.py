@@ -79,16 +79,14 @@ def receptive_field(net: SegmentationNet) -> tuple[tuple[int, ...], bool]:
         Extent per axis, and whether it ends inside the tested length; if not, the extent is that length.
     """
     _make_positive(net)
-    extents = []
+    length, extents = FIRST_LENGTH, []
     for axis in range(net.spatial_dims):
-        length, last = FIRST_LENGTH, LAST_LENGTH[net.spatial_dims]
-        extent, tested = _extent(net, axis, length)
-        while extent >= tested and length < last:
+        while _reaches_border(net, axis, length):
             length *= 2
-            extent, tested = _extent(net, axis, length)
-        extents.append(extent)
-        if extent >= tested:  # the other axes see everything as well
-            return (extent,) * net.spatial_dims, False
+            if length > LAST_LENGTH[net.spatial_dims]:  # the other axes see everything as well
+                return (LAST_LENGTH[net.spatial_dims],) * net.spatial_dims, False
+        ranges, _ = _ranges(net, axis, length, range(net.size_multiple))
+        extents.append(max(last - first + 1 for first, last in ranges))
     return tuple(extents), True
 
 
@@ -119,19 +117,32 @@ def _mean_instead(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor)
     return mean
 
 
-def _extent(net: SegmentationNet, axis: int, length: int) -> tuple[int, int]:
-    """Largest extent along an axis of an image that is long there and as short as allowed elsewhere; its length."""
+def _reaches_border(net: SegmentationNet, axis: int, length: int) -> bool:
+    """Whether a pixel in the middle depends on the first or last pixel of the image."""
+    ranges, length = _ranges(net, axis, length, (0, net.size_multiple - 1))
+    return any(first == 0 or last == length - 1 for first, last in ranges)
+
+
+def _ranges(
+    net: SegmentationNet, axis: int, length: int, places: Sequence[int]
+) -> tuple[list[tuple[int, int]], int]:
+    """First and last input pixel that output pixels see along an axis, and the length of the image.
+
+    Args:
+        net: with positive weights.
+        axis: which spatial axis.
+        length: wanted along this axis; along the others the image is as short as the network allows.
+        places: which output pixels, counted from the middle of the axis.
+    """
     wanted = [1] * net.spatial_dims
     wanted[axis] = length
-    size = net.input_size_for(wanted)
-    image = torch.ones(1, 1, *size, dtype=torch.float64, requires_grad=True)
+    image = torch.ones(1, 1, *net.input_size_for(wanted), dtype=torch.float64, requires_grad=True)
     line = net(image).sum(dim=1).movedim(axis + 1, -1)[0]  # (..., length)
-    centres = [n // 2 for n in line.shape[:-1]]
-    first = line.shape[-1] // 2
-    largest = 0
-    for place in range(first, first + net.size_multiple):
-        (gradient,) = torch.autograd.grad(line[(*centres, place)], image, retain_graph=True)
-        other_axes = [n for n in range(gradient.ndim) if n != axis + 2]
+    across = [n // 2 for n in line.shape[:-1]]
+    other_axes = [n for n in range(image.ndim) if n != axis + 2]
+    ranges = []
+    for place in places:
+        (gradient,) = torch.autograd.grad(line[(*across, line.shape[-1] // 2 + place)], image, retain_graph=True)
         seen = (gradient != 0).any(dim=other_axes).nonzero()  # (n, 1)
-        largest = max(largest, int(seen.max() - seen.min()) + 1)
-    return largest, size[axis]
+        ranges.append((int(seen.min()), int(seen.max())))
+    return ranges, image.shape[axis + 2]

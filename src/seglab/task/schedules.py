@@ -42,6 +42,23 @@ def poly(optimizer: Optimizer, *, total_steps: int, power: float = 0.9) -> Lambd
     return _schedule(optimizer, total_steps, lambda progress: (1 - progress) ** power)
 
 
+def step(optimizer: Optimizer, *, total_steps: int, period: float = 0.25, factor: float = 0.5) -> LambdaLR:
+    """Steps: the learning rate times `factor` after each period.
+
+    Args:
+        optimizer: its learning rate is that of the first period.
+        total_steps: optimizer steps of the training.
+        period: share of the steps between two changes.
+        factor: of each change.
+    """
+
+    def product(progress: float) -> float:
+        n_changes = math.floor(progress / period + 1e-9)  # 0.3 / 0.1 falls short of 3
+        return factor**n_changes
+
+    return _schedule(optimizer, total_steps, product)
+
+
 def one_cycle(
     optimizer: Optimizer, *, total_steps: int, rise: float = 0.3, start: float = 0.04, final: float = 0.0001
 ) -> LambdaLR:

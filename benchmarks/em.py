@@ -1,0 +1,65 @@
+"""U-Net, MultiResUNet and DC-UNet on electron microscopy (ISBI-2012), beside the figures of DC-UNet's paper.
+
+python benchmarks/em.py --root path/to/em --runs runs/em --epochs unet=150 multiresunet=150 dcunet=150
+
+Slices 0-23 train, 24-29 test, at 256x256, the paper's recipe, no model selection: the last state is scored. The paper
+has 5-fold cross-validation over the 30 slices, in which neighbours of a test slice are trained on; blocks are harder.
+Finished runs are used again, so the benchmark can be stopped and started.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import fmean, stdev
+
+from runs import finish, losses, score, table, train
+
+PUBLISHED = {"unet": 91.1, "multiresunet": 92.0, "dcunet": 92.6}  # mean similarity, %
+
+
+def main() -> None:
+    """Train what is missing, score all runs, print the table and the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", required=True, help="folder with image/ and label/")
+    parser.add_argument("--runs", type=Path, default=Path("runs/em"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", nargs="*", default=[], help="model=epochs; 150 where not given")
+    given = parser.parse_args()
+    epochs = dict.fromkeys(PUBLISHED, 150) | {model: int(n) for model, n in (pair.split("=") for pair in given.epochs)}
+    rows, figures = [], {}
+    for model, published in PUBLISHED.items():
+        found, curves = [], []
+        for seed in given.seeds:
+            run_dir = train(
+                given.runs / f"{model}-seed{seed}",
+                f"experiment=em_{model}",
+                f"data.root={given.root}",
+                f"seed={seed}",
+                f"trainer.max_epochs={epochs[model]}",
+                "trainer.precision=32-true",
+            )
+            found.append(score(run_dir))
+            curves.append(losses(run_dir))
+        iou, similarity = ([100 * each[name] for each in found] for name in ("iou", "tanimoto"))
+        spread = {name: stdev(values) if len(values) > 1 else 0.0 for name, values in (("i", iou), ("t", similarity))}
+        rows.append(
+            [
+                model,
+                f"{found[0]['parameters']:,}",
+                str(epochs[model]),
+                f"{fmean(iou):.1f} ± {spread['i']:.1f}",
+                f"{fmean(similarity):.1f} ± {spread['t']:.1f}",
+                f"{published}",
+                f"{fmean(curve[-1] for curve in curves):.3f}",
+            ]
+        )
+        figures[f"{model}_tanimoto"] = (
+            fmean(similarity),
+            f">= {published - 5} (published {published})",
+            fmean(similarity) >= published - 5,
+        )
+    print(table(["network", "parameters", "epochs", "IoU %", "Tanimoto %", "published %", "last loss"], rows))
+    finish(figures)
+
+
+if __name__ == "__main__":
+    main()
