@@ -75,6 +75,7 @@ def test_outline_and_signed_maps_are_their_slow_twins(shape: tuple[int, ...]) ->
     from_outside, from_inside = (to_points(list(map(tuple, np.argwhere(part))), shape) for part in (outside, inside))
     expected = np.where(inside, 0.5 - from_outside, from_inside - 0.5)
     np.testing.assert_allclose(signed_map(mask)[valid], expected[valid], rtol=1e-6)
+    assert (signed_map(mask)[~valid] == 0).all()
     assert (signed_map(mask)[inside] < 0).all() and (signed_map(mask)[outside] > 0).all()
 
 

@@ -14,7 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from seglab.data.phantoms import cracks, ct, scenes
+from seglab.data.phantoms import cracks, ct, membranes, scenes
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -135,6 +135,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "conf/model/tiny.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
     cracks.write(folder / "data/crack", n_photos=6)
     ct.write(folder / "data/lits", n_patients=10)
+    membranes.write(folder / "data/em", n_slices=10)
     scenes.write(folder / "data/satellite", n_scenes=5)
     cracks.write(folder / "other_photos", seed=1, n_photos=1)
     shutil.copytree(folder / "other_photos/images", folder / "photos")

@@ -1,4 +1,4 @@
-"""Every network and every way of training goes all the way: train, evaluate, predict, as the command line composes it."""
+"""Every network and way of training goes all the way: train, evaluate, predict, as the command line composes it."""
 
 import json
 from pathlib import Path
@@ -23,6 +23,7 @@ MODELS = {
     "encoding_unet": [*CRACKS, "model.base_channels=2", "task=label_encoding"],
     "sdunet": [*CRACKS, "model.base_channels=16"],
     "smp": CRACKS,
+    "monai": [*CRACKS, "model.base_channels=8"],
     "vnet": [*VOLUMES, "model.base_channels=2"],
     "unet3d": [*VOLUMES, "model.base_channels=4"],
 }

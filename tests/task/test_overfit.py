@@ -80,6 +80,13 @@ def ct(ct_root: Path, cache_dir: Path) -> tuple[DataSpec, dict[str, Any]]:
     return data.load().spec, next(iter(data.train_dataloader()))
 
 
+def narrower(override: str) -> str:
+    """Half the width, which in 3-D saves most of the time; SDU-Net cannot be narrower than 16."""
+    key, _, value = override.partition("=")
+    is_width = key.endswith("base_channels") and value != "16"
+    return f"{key}={int(value) // 2}" if is_width else override
+
+
 def steps_to_learn(task: SegmentationTask, batch: dict[str, Any], lr: float) -> int | None:
     """Steps until the first foreground class is right, judged with the statistics of the batch; None if never."""
     torch.manual_seed(0)
@@ -109,6 +116,8 @@ def learns(setting: tuple[DataSpec, dict[str, Any]], *overrides: str, lr: float 
     torch.manual_seed(0)
     torch.set_num_threads(1)
     spec, batch = setting
+    if spec.spatial_dims == 3:
+        overrides = tuple(narrower(override) for override in overrides)
     config = composed(*overrides)
     task = build_task(config, spec).train()
     if task.first_stage:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from seglab.task.schedules import constant, cosine, one_cycle, poly
+from seglab.task.schedules import constant, cosine, one_cycle, poly, step
 
 
 def rates(make: Callable[..., Any], n_steps: int) -> list[float]:
@@ -46,6 +46,22 @@ def test_poly_is_the_remaining_share_to_the_power() -> None:
     assert found[4] == 0.0
 
 
+def test_step_changes_the_rate_at_the_end_of_each_period_and_nowhere_else() -> None:
+    found = rates(partial(step, period=0.25, factor=0.5), 8)
+    assert found == [2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+@pytest.mark.parametrize(("n_steps", "period"), [(30, 0.1), (300, 0.01), (30_000, 0.7)])
+def test_step_changes_at_multiples_of_its_period_whatever_the_rounding(n_steps: int, period: float) -> None:
+    found = rates(partial(step, period=period, factor=0.1), n_steps)
+    changes = [index for index in range(1, n_steps + 1) if found[index] < 0.99 * found[index - 1]]
+    assert changes == [round(n_steps * period * times) for times in range(1, int(1 / period) + 1)]
+
+
+def test_step_with_a_period_of_the_whole_training_keeps_the_rate() -> None:
+    assert rates(partial(step, period=1.0, factor=0.1), 5)[:5] == [2.0] * 5
+
+
 def test_one_cycle_rises_to_the_rate_and_falls_below_its_start() -> None:
     found = rates(partial(one_cycle, rise=0.3, start=0.04, final=0.001), 100)
     assert found[0] == pytest.approx(2 * 0.04) and found[30] == pytest.approx(2.0)
@@ -53,7 +69,7 @@ def test_one_cycle_rises_to_the_rate_and_falls_below_its_start() -> None:
     assert found[100] == pytest.approx(2 * 0.001)
 
 
-@pytest.mark.parametrize("make", [constant, cosine, poly, one_cycle])
+@pytest.mark.parametrize("make", [constant, cosine, poly, step, one_cycle])
 def test_a_schedule_is_finite_beyond_its_end_and_for_a_single_step(make: Callable[..., Any]) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = make(optimizer, total_steps=1)

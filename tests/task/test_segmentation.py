@@ -5,64 +5,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from parts import make_parts, make_spec, small_unet
 from torch import Tensor, nn
 
 from seglab.data.crack import CrackData
 from seglab.errors import ShapeError
-from seglab.inference.windows import SlidingWindow
-from seglab.losses.composite import CompositeLoss
-from seglab.losses.overlap import DiceLoss
-from seglab.losses.pixelwise import CrossEntropyLoss
 from seglab.metrics.confusion import count
 from seglab.metrics.report import scores
 from seglab.nets.attention_unet import AttentionUNet
 from seglab.nets.base import SegmentationNet
 from seglab.nets.dcunet import DCUNet
 from seglab.nets.unet import UNet
-from seglab.spec import IGNORE_INDEX, DataSpec, Intensity
+from seglab.spec import IGNORE_INDEX, DataSpec
 from seglab.task.ranks import average_buffers, derive_seed, gather
-from seglab.task.schedules import constant
-from seglab.task.segmentation import SegmentationTask, TaskParts
+from seglab.task.segmentation import SegmentationTask
 from seglab.task.sizes import crop_to, pad_to
 
 
-def make_spec(dims: int = 2, channels: int = 1, has_background: bool = True) -> DataSpec:
-    return DataSpec(
-        name="made_up",
-        kind="photo" if dims == 2 else "volume",
-        spatial_dims=dims,  # type: ignore[arg-type]
-        in_channels=channels,
-        class_names=("background", "thing", "other"),
-        class_colors=((0, 0, 0), (255, 0, 0), (0, 255, 0)),
-        mask_values=(0, 1, 2),
-        has_background=has_background,
-        patch_size=(32,) * dims,
-        intensity=Intensity(mean=(0.0,) * channels, std=(1.0,) * channels),
-    )
-
-
 def make_task(net: SegmentationNet, spec: DataSpec, **options: Any) -> SegmentationTask:
-    terms = {"dice": DiceLoss(include_background=False), "ce": CrossEntropyLoss()}
-    parts = TaskParts(
-        net=net,
-        loss=CompositeLoss(terms, {"dice": 1.0, "ce": 1.0}),
-        optimizer=torch.optim.AdamW,
-        scheduler=constant,
-        sliding_window=SlidingWindow(),
-        spec=spec,
-        **options,
-    )
-    return SegmentationTask(parts)
-
-
-def small_unet(spec: DataSpec, **options: Any) -> UNet:
-    return UNet(
-        in_channels=spec.in_channels,
-        num_classes=spec.num_classes,
-        spatial_dims=spec.spatial_dims,
-        base_channels=4,
-        **options,
-    )
+    return SegmentationTask(make_parts(net, spec, **options))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 70), (16, 16), (17, 31), (33, 250)])

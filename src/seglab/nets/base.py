@@ -1,6 +1,6 @@
 """What every network of the zoo promises: channels, dimensions, and which input sizes it takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ class SegmentationNet(nn.Module):
     parameter), corroborated (independent ports agree with each other and with it), reconstruction (the paper leaves the
     layout open), reference (another library's network, to compare with).
 
+    Where it was measured that something does not work with it, `unsupported` gives the reason under one of: compile
+    (torch.compile), onnx, bf16 (mixed precision), channels_last (memory layout). A run that asks for it is refused.
+
     Args:
         in_channels: channels of the image, at least 1.
         num_classes: classes of the logits, at least the network's `min_classes`.
@@ -36,6 +39,7 @@ class SegmentationNet(nn.Module):
     min_classes: ClassVar[int] = 1
     paper: ClassVar[str] = ""
     faithfulness: ClassVar[Faithfulness] = "faithful"
+    unsupported: ClassVar[Mapping[str, str]] = {}
     size_multiple: int = 1
 
     def __init__(self, *, in_channels: int, num_classes: int, spatial_dims: int) -> None:

@@ -16,7 +16,7 @@ from seglab.errors import ConfigError
 from seglab.nets.base import SegmentationNet
 from seglab.run.engine import Engine
 from seglab.run.make import locate, make
-from seglab.run.preflight import check_monitor, check_patch, check_ranks, sound_precision
+from seglab.run.preflight import check_monitor, check_patch, check_ranks, check_supported, sound_precision
 from seglab.run.record import read_run
 from seglab.spec import DataSpec
 from seglab.task.segmentation import SegmentationTask, TaskParts
@@ -62,6 +62,7 @@ def build(config: Config, run_dir: Path, first: SegmentationNet | None = None) -
     data = build_data(config).load(spec=known)
     check_ranks(data, engine.world_size)
     task = build_task(config, data.spec)
+    engine = check_supported(engine, task.net)
     if first is not None:
         task.use_first(first)
     data.map_names = task.loss.map_names

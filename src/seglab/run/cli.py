@@ -1,11 +1,13 @@
-"""The way from a shell to a job: resolvers, one call, and errors that say what to type. Imports hydra only."""
+"""The way from a shell to a job: resolvers, one call, and errors that say what to type. Imports hydra and yaml only."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from seglab.errors import ConfigError, SeglabError
-from seglab.run.catalogue import CONF, help_lines, names
+from seglab.run.catalogue import CONF, config_dirs, help_lines, names
 from seglab.run.ids import run_dir, run_id
 
 
@@ -48,14 +50,27 @@ def _missing(key: str) -> ConfigError:
     )
 
 
+def _no_yaml(error: yaml.YAMLError) -> ConfigError:
+    return ConfigError(
+        "a configuration file is no YAML",
+        given=" ".join(str(error).split()),
+        allowed="name: value, one to a line",
+        fix="correct that line of the file",
+    )
+
+
 def _run_dir(runs_dir: str, resume: str | None) -> str:
     with user_errors():
         return run_dir(runs_dir, resume)
 
 
+def _choices(group: str) -> str:
+    return help_lines(group, config_dirs(sys.argv[1:]))
+
+
 OmegaConf.register_new_resolver("run_id", run_id, replace=True)
 OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
-OmegaConf.register_new_resolver("choices", help_lines, replace=True)
+OmegaConf.register_new_resolver("choices", _choices, replace=True)
 
 
 def launch(main: Callable[[], None], config_name: str) -> None:
@@ -68,7 +83,9 @@ def launch(main: Callable[[], None], config_name: str) -> None:
     try:
         main()
     except SystemExit as stop:
-        if stop.code == 1 and not isinstance(stop, Refused):
+        if isinstance(stop.__context__, yaml.YAMLError):
+            sys.stderr.write(f"\nError: {_no_yaml(stop.__context__)}\n")
+        elif stop.code == 1 and not isinstance(stop, Refused):
             explain(sys.argv[1:], config_name)
         raise
 
@@ -77,32 +94,43 @@ def explain(arguments: list[str], config_name: str) -> None:
     """Write to stderr what is wrong with the overrides, if anything is."""
     texts = [text for text in arguments if "=" in text and not text.startswith("-")]
     try:
+        folders = config_dirs(arguments)
         overrides = OverridesParser.create().parse_overrides(texts)
         for override in overrides:
-            check_override(override, overrides, config_name)
+            check_override(override, overrides, config_name, folders)
     except ConfigError as error:
         sys.stderr.write(f"\nError: {error}\n")
     except HydraException:
         return  # a syntax error: hydra's own message names the place
 
 
-def check_override(override: Override, overrides: list[Override], config_name: str) -> None:
+def check_override(
+    override: Override, overrides: list[Override], config_name: str, folders: Sequence[Path] = (CONF,)
+) -> None:
     """Refuse an override whose group, choice or key does not exist.
+
+    Args:
+        override: to check.
+        overrides: all that were typed; they choose the files whose keys are known.
+        config_name: name of the primary config.
+        folders: that configurations are read from, ours first.
 
     Raises:
         ConfigError: names the nearest valid name.
     """
     key, value = override.key_or_group, override.value()
     choices = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+    groups = [path.name for folder in folders for path in folder.iterdir() if path.is_dir()]
     if key in groups:
         for choice in choices:
-            _check_name(str(choice), names(key), f"{key}=", f"there is no {key} named {choice!r}")
+            _check_name(str(choice), names(key, folders), f"{key}=", f"there is no {key} named {choice!r}")
     elif not override.is_add() and not key.startswith("hydra"):
         chosen = [
-            str(o.input_line) for o in overrides if o.key_or_group in groups and o.value() in names(o.key_or_group)
+            str(o.input_line)
+            for o in overrides
+            if o.key_or_group in groups and o.value() in names(o.key_or_group, folders)
         ]
-        _check_key(key, str(override.get_value_element_as_str()), _compose(config_name, chosen), groups)
+        _check_key(key, str(override.get_value_element_as_str()), _compose(config_name, chosen, folders), groups)
 
 
 def _check_key(key: str, value: str, config: DictConfig, groups: list[str]) -> None:
@@ -130,7 +158,8 @@ def _check_name(name: str, allowed: list[str], prefix: str, what: str, suffix: s
     )
 
 
-def _compose(config_name: str, overrides: list[str]) -> DictConfig:
+def _compose(config_name: str, overrides: list[str], folders: Sequence[Path]) -> DictConfig:
+    searched = ",".join("'file://{}'".format(str(folder).replace("'", r"\'")) for folder in folders[1:])
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(config_name, overrides=overrides)
+        return compose(config_name, overrides=[*overrides, f"hydra.searchpath=[{searched}]"])

@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from seglab.nets.base import SegmentationNet
 
-IMAGE, LOGITS, SIDE = "image", "logits", "side output"
-SIZES = {2: (160, 256), 3: (96, 160, 256)}  # differ along the axes, so that channels last are told from channels first
+IMAGE, LOGITS = "image", "logits"
+SIZES = {2: (160, 256), 3: (32, 64, 32)}  # differ along the axes, which tells channels last from channels first
 N_LEVELS_OPENED = 3
 
 
@@ -27,7 +28,7 @@ class Block:
     """A box of the drawing.
 
     Args:
-        name: its name in the network, or image, logits, side output.
+        name: its name in the network, or image or logits for the two ends.
         channels: of its last output.
         level: log2 of how much smaller than the image its last output is, per axis.
     """
@@ -39,27 +40,32 @@ class Block:
 
 @dataclass(frozen=True)
 class Graph:
-    """Blocks in the order in which they are called, the image first and the logits last, and who hands on to whom."""
+    """What a network is made of.
+
+    Args:
+        blocks: in the order in which they are called, the image first and the logits last.
+        edges: from which block to which data flows.
+        supervised: blocks that give the side outputs of the training.
+    """
 
     blocks: tuple[Block, ...]
     edges: tuple[tuple[str, str], ...]
+    supervised: frozenset[str]
 
 
 def trace(net: SegmentationNet) -> Graph:
-    """Graph of a network, side outputs of its training included.
+    """Graph of a network in training, when it computes its side outputs too.
 
     Args:
         net: on the meta device.
     """
     net.train()
     size = net.input_size_for(SIZES[net.spatial_dims])
-    leaves = {name: module for name, module in net.named_modules() if next(module.parameters(recurse=False), None) is not None}
-    first = _Flow(leaves, size)
-    first.run(net)
-    blocks = dict(_split(net, "", first.levels))
-    flow = _Flow(blocks, size)
-    flow.run(net)
-    return flow.graph()
+    layers = _Flow({name: module for name, module in net.named_modules() if _is_layer(module)}, size)
+    layers.run(net)
+    blocks = _Flow(dict(_split(net, "", layers.levels)), size)
+    blocks.run(net)
+    return blocks.graph()
 
 
 def _split(module: nn.Module, prefix: str, levels: dict[str, set[int]]) -> Iterator[tuple[str, nn.Module]]:
@@ -77,14 +83,18 @@ def _split(module: nn.Module, prefix: str, levels: dict[str, set[int]]) -> Itera
             yield path, child
 
 
+def _is_layer(module: nn.Module) -> bool:
+    return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
+
+
 def _has_weights(module: nn.Module) -> bool:
     return any(parameter.ndim > 1 for parameter in module.parameters())
 
 
-class _Flow(TorchDispatchMode):
+class _Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes for every tensor which blocks it comes from.
 
-    An operation belongs to the block in whose forward it runs or, outside of them all, to the one whose weights it uses.
+    An operation belongs to the block in whose forward it runs or, outside of them all, to that whose weights it uses.
 
     Args:
         blocks: names and modules.
@@ -92,7 +102,7 @@ class _Flow(TorchDispatchMode):
     """
 
     def __init__(self, blocks: dict[str, nn.Module], size: Sequence[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.blocks, self.size = blocks, tuple(size)
         self.kept: list[Any] = []  # held, so that no later tensor gets the identity of an earlier one
         self.weights = {id(p): name for name, module in blocks.items() for p in module.parameters() if p.ndim > 1}
@@ -101,6 +111,7 @@ class _Flow(TorchDispatchMode):
         self.found: dict[str, tuple[int, int]] = {}  # channels and level, in the order of calls
         self.levels: dict[str, set[int]] = defaultdict(set)
         self.edges: dict[tuple[str, str], None] = {}
+        self.supervised: frozenset[str] = frozenset()
 
     def run(self, net: SegmentationNet) -> None:
         """Push one image through the network."""
@@ -114,13 +125,14 @@ class _Flow(TorchDispatchMode):
             *sides, logits = net.training_outputs(image)
         for hook in hooks:
             hook.remove()
-        for place, side in enumerate(sides, start=1):
-            self._end(f"{SIDE} {place}" if len(sides) > 1 else SIDE, side)
-        self._end(LOGITS, logits)
+        self.supervised = frozenset().union(*(self.sources.get(id(side), frozenset()) for side in sides))
+        self._hand_on(self.sources.get(id(logits), frozenset()), LOGITS)
+        self._note(LOGITS, [logits])
 
     def graph(self) -> Graph:
         """What was seen."""
-        return Graph(tuple(Block(name, *place) for name, place in self.found.items()), tuple(self.edges))
+        blocks = tuple(Block(name, *place) for name, place in self.found.items())
+        return Graph(blocks, tuple(self.edges), self.supervised)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -138,18 +150,18 @@ class _Flow(TorchDispatchMode):
         block = self.running[-1] if self.running else next(iter(owners), None)
         if block is None:
             self.sources.update({id(tensor): sources for tensor in outputs})
+            if len(sources) == 1 and not any(_place(tensor, self.size) for tensor in inputs):
+                self._note(next(iter(sources)), outputs)  # a block's tokens become a picture
             return
-        self.edges.update({(source, block): None for source in sorted(sources - {block})})
+        self._hand_on(sources, block)
         self._note(block, outputs)
 
     def _leave(self, output: Any) -> None:
         block = self.running.pop()
         self._note(block, _tensors(output)[-1:])
 
-    def _end(self, name: str, output: Tensor) -> None:
-        """An output of the network."""
-        self.edges.update({(source, name): None for source in sorted(self.sources.get(id(output), ()))})
-        self._note(name, [output])
+    def _hand_on(self, sources: frozenset[str], block: str) -> None:
+        self.edges.update({(source, block): None for source in sorted(sources - {block})})
 
     def _note(self, block: str, outputs: list[Tensor]) -> None:
         """These tensors come from this block."""
@@ -168,11 +180,15 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _place(tensor: Tensor, size: Sequence[int]) -> tuple[int, int] | None:
-    """Channels and level of a feature, with channels first or last; None if it is no picture of the image."""
-    if tensor.ndim != len(size) + 2:
+    """Channels and level of a feature, with channels first or last; None if it is no picture of the image.
+
+    A picture may have an axis less than the image, whose places are then in the batch.
+    """
+    if tensor.ndim < 4:
         return None
     for channels, spatial in ((tensor.shape[1], tensor.shape[2:]), (tensor.shape[-1], tensor.shape[1:-1])):
-        scales = [math.log2(full / length) for full, length in zip(size, spatial, strict=True)]
-        if max(scales) - min(scales) < 0.1:
-            return channels, round(sum(scales) / len(scales))
+        for full in combinations(size, len(spatial)):
+            scales = [math.log2(n_full / n) for n_full, n in zip(full, spatial, strict=True)]
+            if max(scales) - min(scales) < 0.1:
+                return channels, round(sum(scales) / len(scales))
     return None

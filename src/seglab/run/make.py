@@ -1,6 +1,8 @@
 """From a configuration node to an object: the only place where a `_target_` is called."""
 
 import inspect
+import os
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -8,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
 from seglab.errors import ConfigError, SeglabError
 
 ROOTS = ("seglab", "torch", "torchmetrics", "lightning", "segmentation_models_pytorch", "monai")
+OWN_PACKAGES = "SEGLAB_PACKAGES"  # variable of the shell: the user's own packages, mynets,others
 FUNCTIONS = ("seglab.task.schedules",)
 SPECIAL = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
@@ -68,9 +72,7 @@ def check_node(node: Mapping[str, Any], path: str) -> None:
         ConfigError: names the nearest valid argument and the override to type.
     """
     for name, value in node.items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Mapping):
-                check_node(item, f"{path}.{name}")
+        _check_value(value, f"{path}.{name}")
     if "_target_" in node:
         _check_arguments(node, path, locate(str(node["_target_"]), path))
 
@@ -81,12 +83,15 @@ def locate(target: str, path: str) -> Callable[..., Any]:
     Raises:
         ConfigError: a forbidden package, a name that does not exist, or a name that leads out of its package.
     """
-    root = target.partition(".")[0]
-    fault = None if root in ROOTS else "is outside the allowed packages"
+    root, roots = target.partition(".")[0], allowed_roots()
+    fault, remedy = None, ""
+    if root not in roots:
+        fault, remedy = "is outside the allowed packages", f", or allow your own package with {OWN_PACKAGES}=<name>"
     try:
         found: Any = None if fault else get_object(target)
     except (ImportError, ValueError, AttributeError) as error:
         found, fault = None, f"cannot be imported ({error})"
+        remedy = ", install the package it needs, or name the folder of your own package with PYTHONPATH=<folder>"
     home = str(getattr(found, "__module__", None))
     if not fault and home.partition(".")[0] != root:
         fault = f"leads to {home}, outside its package"
@@ -98,9 +103,37 @@ def locate(target: str, path: str) -> Callable[..., Any]:
     raise ConfigError(
         f"{path}._target_ {fault}",
         given=target,
-        allowed=f"a class below {', '.join(ROOTS)}, or a function of {', '.join(FUNCTIONS)}",
-        fix=f"correct {path}._target_, or install the package it needs",
+        allowed=f"a class below {', '.join(roots)}, or a function of {', '.join(FUNCTIONS)}",
+        fix=f"correct {path}._target_{remedy}",
     )
+
+
+def allowed_roots() -> tuple[str, ...]:
+    """Packages whose classes may be built: `ROOTS`, and the user's own, which the variable SEGLAB_PACKAGES names.
+
+    Only the shell can name them: a value that a configuration sets (`hydra.job.env_set`) counts for nothing. Modules of
+    Python itself are nobody's own, so a checkpoint cannot talk its reader into allowing subprocess.
+    """
+    is_configured = HydraConfig.initialized() and OWN_PACKAGES in HydraConfig.get().job.env_set
+    given = "" if is_configured else os.environ.get(OWN_PACKAGES, "")
+    own = [name.strip() for name in given.split(",")]
+    return (*ROOTS, *(name for name in own if name and name not in (*ROOTS, *sys.stdlib_module_names)))
+
+
+def _check_value(value: Any, path: str) -> None:
+    """Check what is nested at any depth; an interpolation would be resolved, perhaps to a target, after all checks."""
+    if isinstance(value, Mapping):
+        check_node(value, path)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_value(item, path)
+    elif isinstance(value, str) and "${" in value:
+        raise ConfigError(
+            f"{path} is not resolved",
+            given=f"{path}={value}",
+            allowed="plain values; interpolations are resolved when the configuration is composed",
+            fix=f"set {path} to the value itself",
+        )
 
 
 def _check_arguments(node: Mapping[str, Any], path: str, target: Callable[..., Any]) -> None:

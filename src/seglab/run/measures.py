@@ -38,7 +38,8 @@ def n_multiply_adds(net: SegmentationNet, size: Sequence[int]) -> int:
     net.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(_image(net, size))
-    return counter.get_total_flops() // 2
+    n_operations: int = counter.get_total_flops()
+    return n_operations // 2
 
 
 def activation_bytes(net: SegmentationNet, size: Sequence[int]) -> int:
@@ -69,8 +70,8 @@ def receptive_field(net: SegmentationNet) -> tuple[tuple[int, ...], bool]:
     """Largest extent in pixels, per axis, of the input that one output pixel depends on.
 
     Measured by the gradient: with positive weights nothing cancels. Norms are left out, because the statistics of an
-    instance norm see the whole image, and a maximum is replaced by a mean, whose gradient reaches all of its pixels. The
-    pixels of a stride see different extents; all of them are asked.
+    instance norm see the whole image, and a maximum is replaced by a mean, whose gradient reaches all of its pixels.
+    Neighbouring pixels see different extents, depending on their place in the strides; all places are asked.
 
     Args:
         net: on the CPU; its weights are overwritten. The field does not depend on the width.
@@ -123,9 +124,7 @@ def _reaches_border(net: SegmentationNet, axis: int, length: int) -> bool:
     return any(first == 0 or last == length - 1 for first, last in ranges)
 
 
-def _ranges(
-    net: SegmentationNet, axis: int, length: int, places: Sequence[int]
-) -> tuple[list[tuple[int, int]], int]:
+def _ranges(net: SegmentationNet, axis: int, length: int, places: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
     """First and last input pixel that output pixels see along an axis, and the length of the image.
 
     Args:

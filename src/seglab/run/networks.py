@@ -1,5 +1,6 @@
-"""Networks of conf/model, built without data: as configured, in the configuration of their paper, or narrow."""
+"""Networks of conf/model, built without data: as configured, with the defaults of their class, or narrow."""
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ def node_of(name: str) -> Node:
     return node
 
 
-def paper_node(name: str) -> Node:
-    """The class's own defaults: the paper's configuration.
+def default_node(name: str) -> Node:
+    """The configuration of a choice with its class's own defaults, which are the paper's.
 
     Where several choices are one class, the words and flags that tell them apart are kept: R2AttU-Net's `attention`.
     """
@@ -47,9 +48,7 @@ def class_of(node: Node) -> type[SegmentationNet]:
     return cls  # type: ignore[no-any-return]
 
 
-def build_net(
-    node: Node, dims: int, *, num_classes: int | None = None, device: str = "meta"
-) -> SegmentationNet | None:
+def build_net(node: Node, dims: int, *, num_classes: int | None = None, device: str = "meta") -> SegmentationNet | None:
     """A network for images of one channel; on the meta device it has shapes and no memory.
 
     Args:
@@ -78,4 +77,5 @@ def _defaults(node: Node) -> Node:
 
 def _with_width(node: Node, width: int) -> Node:
     inner = {key: _with_width(value, width) for key, value in node.items() if isinstance(value, dict)}
-    return {**node, **inner} | ({"base_channels": width} if "base_channels" in node else {})
+    has_width = "base_channels" in signature(locate(node["_target_"], "model")).parameters
+    return {**node, **inner} | ({"base_channels": width} if has_width else {})

@@ -10,6 +10,7 @@ from torch import nn
 
 from seglab.data.module import SegmentationData
 from seglab.errors import ConfigError, DataError, SeglabError
+from seglab.nets.base import SegmentationNet
 from seglab.run.engine import Engine
 from seglab.task.segmentation import SegmentationTask
 
@@ -93,6 +94,40 @@ def check_patch(task: SegmentationTask, batch_size: int) -> Patch:
             fix=f"set data.patch_size={[max(2 * n, 64) for n in patch]} or data.batch_size=2",
         )
     return Patch(depths, leaves_unused=any(parameter.grad is None for parameter in probe.parameters()))
+
+
+def check_supported(engine: Engine, net: SegmentationNet) -> Engine:
+    """Refuse settings of the trainer that the network, or one inside it, names as unsupported.
+
+    Args:
+        engine: as configured.
+        net: of the run.
+
+    Returns:
+        The engine, in 32-true where only `auto` chose a bfloat16 that the network cannot take.
+
+    Raises:
+        ConfigError: gives the network's reason and the setting to type.
+    """
+    nets = [module for module in net.modules() if isinstance(module, SegmentationNet)]
+    reasons = {name: f"{type(inner).__name__}: {why}" for inner in nets for name, why in inner.unsupported.items()}
+    if "bf16" in reasons and engine.precision == "auto" and engine.resolved_precision == "bf16-mixed":
+        log.info(f"no bfloat16 for {reasons['bf16']}: training in 32-true")
+        engine = replace(engine, precision="32-true")
+    asked = {
+        "compile": (engine.compile, "trainer.compile=true", "trainer.compile=false"),
+        "bf16": (engine.precision == "bf16-mixed", "trainer.precision=bf16-mixed", "trainer.precision=auto"),
+        "channels_last": (engine.channels_last, "trainer.channels_last=true", "trainer.channels_last=false"),
+    }
+    for name, (is_asked, setting, fix) in asked.items():
+        if is_asked and name in reasons:
+            raise ConfigError(
+                f"{type(net).__name__} cannot train with {setting}",
+                given=f"{setting} with {reasons[name]}",
+                allowed=f"{fix}, or a network without this limit",
+                fix=f"set {fix}",
+            )
+    return engine
 
 
 def sound_precision(engine: Engine, depths: set[int]) -> Engine:

@@ -10,9 +10,9 @@ from scipy.spatial import cKDTree
 from seglab.data.phantoms.fields import BoolArray, FloatArray, smooth_noise
 
 _SIDE_PX = 256
-_N_CELLS = 90
+_N_CELLS = 60
 _DRIFT_PX = 2.5  # of a cell from one slice to the next
-_HALF_WIDTH_PX = (1.5, 3.5)  # of a membrane; it varies over the slice
+_HALF_WIDTH_PX = (1.0, 2.5)  # of a membrane; it varies over the slice
 
 
 def write(folder: Path, *, seed: int = 0, n_slices: int = 20) -> None:
