@@ -1,6 +1,7 @@
 """Every yaml composes, fits its class letter for letter, and every model trains on every data set; typos are named."""
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import cache
@@ -17,9 +18,10 @@ from omegaconf import OmegaConf
 
 from seglab.data.module import SegmentationData
 from seglab.errors import ConfigError
-from seglab.run.build import build_data, build_task
+from seglab.run.build import build_data, build_task, task_class
 from seglab.run.catalogue import CONF, names
 from seglab.run.cli import check_override, explain
+from seglab.run.first import stage_config
 from seglab.run.make import check_node, locate, make
 from seglab.spec import DataSpec, Intensity
 
@@ -223,6 +225,63 @@ def test_what_exists_is_not_complained_about(override: str, capsys: pytest.Captu
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("typed", "fix"),
+    [
+        ("model@first.model=unett", "type model@first.model=unet"),
+        ("task@first.task=label_encodin", "type task@first.task=label_encoding"),
+        ("loss@first.loss=dicce", "type loss@first.loss=dice"),
+        ("model@first.model=unet,dcunett", "type model@first.model=dcunet"),
+        ("model@frist.model=unet", "type model@first.model=unet"),
+        ("modle@first.model=unet", "type model@first.model=unet"),
+        ("model@first=unet", "type model@first.model=unet"),
+        ("model@first.model=unet first.model.base_chanels=4", "type first.model.base_channels=4"),
+        ("model@frist.model=unet first.max_epoch=4", "type first.max_epochs=4"),
+        ("first.max_epoch=4,5", "type first.max_epochs=4,5"),
+        ("first.model=unet", "type model@first.model=unet"),
+        ("first.task=label_encoding", "type task@first.task=label_encoding"),
+        ("first.model.base_channels=4", "add model@first.model=<name>"),
+    ],
+)
+def test_a_typo_in_the_first_stage_is_answered_with_the_nearest_name(typed: str, fix: str) -> None:
+    overrides = OverridesParser.create().parse_overrides(typed.split())
+    with pytest.raises(ConfigError) as caught:
+        check_override(overrides[-1], overrides, "train")
+    assert caught.value.fix == fix and typed.rsplit(maxsplit=1)[-1].partition("=")[0] in caught.value.given
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "model@first.model=unet",
+        "task@first.task=label_encoding",
+        "model@first.model=unet first.model.base_channels=4",
+        "first.run=runs/x first.max_epochs=3",
+        "+optimizer@second=adam",
+    ],
+)
+def test_what_exists_in_the_first_stage_is_not_complained_about(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert composed(*typed.split())["first"]
+    explain(typed.split(), "train")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [("model", "encoding_unet"), ("model", "cascade"), ("task", "label_encoding"), ("loss", "dice")]
+)
+def test_the_first_stage_is_chosen_from_the_same_files(group: str, name: str) -> None:
+    assert composed(f"{group}@first.{group}={name}")["first"][group] == composed(f"{group}={name}")[group]
+
+
+@pytest.mark.parametrize("task", names("task"))
+def test_what_a_task_asks_for_as_its_first_stage_can_be_typed(task: str) -> None:
+    wanted = task_class(composed(f"task={task}")).first_stage
+    if wanted:
+        stage = stage_config(composed(f"task={task}", *wanted.split()))
+        assert not task_class(stage).first_stage and stage["model"]["_target_"] and stage["first"] == {}
+        assert task_class(stage).labels_images == task_class(composed(f"task={task}")).first_labels_images
+
+
 def test_a_key_of_the_chosen_model_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     explain(["model=dcunet", "model.width_factor=2"], "train")
     assert capsys.readouterr().err == ""
@@ -251,6 +310,7 @@ def test_an_unknown_missing_or_contradicting_argument_is_named() -> None:
     "target",
     [
         "os.system",
+        "os.mkdir",
         "pathlib.Path.touch",
         "builtins.eval",
         "seglab.run.record.subprocess.run",
@@ -273,7 +333,104 @@ def test_a_target_that_is_no_class_of_the_allowed_packages_is_never_called(targe
         {"_target_": target, "_args_": [str(victim)]},
         {"_target_": "seglab.losses.composite.CompositeLoss", "terms": {"a": {"_target_": target}}, "weights": {}},
         {"_target_": "seglab.losses.composite.CompositeLoss", "terms": [{"_target_": target}], "weights": {}},
+        {"_target_": "torch.nn.Flatten", "start_dim": {"a": [[{"_target_": target, "_args_": [str(victim)]}]]}},
+        {"_target_": "torch.nn.Flatten", "start_dim": f"${{oc.create:'{{_target_: {target}, _args_: [{victim}]}}'}}"},
+        {"_target_": "torch.nn.Flatten", "start_dim": [[f"${{oc.create:'{{_target_: {target}}}'}}"]]},
     ):
         with pytest.raises(ConfigError, match="_target_"):
             make(node, "loss")
     assert not victim.exists()
+
+
+OWN_MODULE = """
+import os
+import subprocess
+
+from seglab.nets.unet import UNet
+
+
+class MyNet(UNet):
+    pass
+
+
+def build():
+    return MyNet(in_channels=1, num_classes=2)
+
+
+built = build()
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module mynet of the user's own that Python finds; whether seglab may is for each test to say."""
+    (tmp_path / "mynet.py").write_text(OWN_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("SEGLAB_PACKAGES", raising=False)
+    yield
+    sys.modules.pop("mynet", None)
+
+
+@pytest.mark.usefixtures("own_module")
+@pytest.mark.parametrize("packages", ["mynet", "others, mynet", "mynet,"])
+def test_a_class_of_an_own_package_is_built_when_the_shell_allows_it(
+    packages: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGLAB_PACKAGES", packages)
+    node = {"_target_": "mynet.MyNet", "base_channels": 2}
+    assert type(make(node, "model", in_channels=1, num_classes=2)).__module__ == "mynet"
+    with pytest.raises(ConfigError, match=r"type model\.base_channels=\.\.\."):
+        make({"_target_": "mynet.MyNet", "base_chanels": 2}, "model", in_channels=1, num_classes=2)
+
+
+@pytest.mark.usefixtures("own_module")
+@pytest.mark.parametrize("packages", ["", "others", "mynets", "mynet.MyNet"])
+def test_an_own_package_that_the_shell_does_not_allow_is_not_even_imported(
+    packages: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGLAB_PACKAGES", packages)
+    with pytest.raises(ConfigError, match="outside the allowed packages") as caught:
+        locate("mynet.MyNet", "model")
+    assert caught.value.fix == "correct model._target_, or allow your own package with SEGLAB_PACKAGES=<name>"
+    assert "mynet" not in sys.modules
+
+
+@pytest.mark.usefixtures("own_module")
+@pytest.mark.parametrize(
+    ("target", "fault"),
+    [
+        ("mynet.os.system", "outside its package"),
+        ("mynet.os.mkdir", "outside its package"),
+        ("mynet.subprocess.Popen", "outside its package"),
+        ("mynet.UNet", "leads to seglab"),
+        ("mynet.MyNet.__class__", "leads to builtins"),
+        ("mynet.build", "is not a class"),
+        ("mynet.built", "is not a class"),
+        ("mynet.MyNet.forward_heads", "leads to seglab"),
+        ("mynet.MyNett", "cannot be imported"),
+        ("mynet", "outside its package"),
+    ],
+)
+def test_an_allowed_package_leads_to_its_own_classes_only(
+    target: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGLAB_PACKAGES", "mynet")
+    with pytest.raises(ConfigError, match=fault) as caught:
+        locate(target, "model")
+    assert caught.value.given == target and "monai, mynet" in caught.value.allowed
+
+
+def test_a_module_of_python_is_nobody_s_own_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGLAB_PACKAGES", "subprocess,builtins,os,sys")
+    for target in ("subprocess.Popen", "builtins.open", "os.system"):
+        with pytest.raises(ConfigError, match="outside the allowed packages"):
+            locate(target, "model")
+
+
+def test_an_own_package_that_python_does_not_find_is_answered_with_the_path_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEGLAB_PACKAGES", "nowhere")
+    with pytest.raises(ConfigError, match="cannot be imported") as caught:
+        locate("nowhere.mynet.MyNet", "model")
+    assert "PYTHONPATH=<folder>" in caught.value.fix

@@ -19,16 +19,16 @@ from seglab.run.make import make
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "add_a_network.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-FILES = {name: text for name, text in re.findall(r"```\w+ file=(\S+)\n(.*?)```", TEXT, flags=re.DOTALL)}
+FILES = dict(re.findall(r"```\w+ file=(\S+)\n(.*?)```", TEXT, flags=re.DOTALL))
 NETWORK, ARGUMENTS = "lab/mynets/mynet.py", "lab/conf/model/mynet.yaml"
 ((TABLE, ROWS),) = re.findall(r"```\w+ row=(\S+)\n(.*?)```", TEXT, flags=re.DOTALL)
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL) for line in block.splitlines()]
 (EXPORT,) = [line for line in COMMANDS if line.startswith("export ")]
 
 SMALLER = {
-    "src/train.py": "model.base_channels=4 trainer.max_epochs=1 trainer.limit_train_batches=2 trainer.limit_val_batches=1 "
-    "trainer.limit_test_batches=1 trainer.accelerator=cpu trainer.threads=1 data.num_workers=0 data.batch_size=2 "
-    "data.patch_size=[32,32] logger=csv",
+    "src/train.py": "model.base_channels=4 trainer.max_epochs=1 trainer.limit_train_batches=2 "
+    "trainer.limit_val_batches=1 trainer.limit_test_batches=1 trainer.accelerator=cpu trainer.threads=1 "
+    "data.num_workers=0 data.batch_size=2 data.patch_size=[32,32] logger=csv",
     "src/evaluate.py": "trainer.accelerator=cpu trainer.threads=1 data.num_workers=0",
     "src/predict.py": "trainer.accelerator=cpu trainer.threads=1",
 }
@@ -63,7 +63,8 @@ def write(folder: Path, files: dict[str, str]) -> None:
 
 
 def add_rows(folder: Path, rows: str) -> None:
-    """A copy of the tests of all networks, with these rows at the end of the table."""
+    """A copy of the tests of all networks and their settings, with these rows at the end of the table."""
+    shutil.copy(ROOT / "pyproject.toml", folder)
     shutil.copytree(ROOT / "tests/nets", folder / "tests/nets", ignore=shutil.ignore_patterns("__pycache__"))
     table = (folder / TABLE).read_text(encoding="utf-8")
     before, after = re.split(r"(?<=\n)(?=}\n)", table, maxsplit=1)
@@ -78,7 +79,7 @@ def under_contract(folder: Path, before: str) -> None:
     golden = json.loads((folder / "tests/nets/golden_keys.json").read_text())
     assert golden["mynet-2d"]["first"] == "encoder.0.first.conv.weight" and golden["mynet-3d"]["n"] > 50
     said = says(f"{before} {testing}", folder)
-    assert int(re.search(r"(\d+) passed", said)[1]) > 25 and "failed" not in said  # type: ignore[index]
+    assert int(re.search(r"(\d+) passed", said)[1]) > 20 and "failed" not in said  # type: ignore[index]
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +101,19 @@ def test_the_page_gives_two_files_and_the_rows_of_one_table() -> None:
 
 
 def test_every_file_the_page_links_to_exists() -> None:
-    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", TEXT) if "://" not in target]
+    prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
+    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", prose) if "://" not in target]
     assert targets and not [target for target in targets if not (PAGE.parent / target).is_file()]
 
 
-def test_the_network_keeps_the_rules_of_the_house(tmp_path: Path) -> None:
-    write(tmp_path, FILES)
-    for command in ("check", "format --check"):
-        line = f"ruff {command} --no-cache --config={ROOT}/pyproject.toml {tmp_path / NETWORK}"
-        done = call(line, tmp_path)
-        assert done.returncode == 0, done.stdout
+@pytest.mark.parametrize("command", ["check", "format --check"])
+def test_the_network_keeps_the_rules_of_the_house(command: str) -> None:
+    line = ["ruff", *command.split(), "--no-cache", "--stdin-filename", "src/seglab/nets/mynet.py", "-"]
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        line, cwd=ROOT, env=environment, input=FILES[NETWORK], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_network_is_built_from_its_file_for_2d_and_3d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +123,7 @@ def test_the_network_is_built_from_its_file_for_2d_and_3d(tmp_path: Path, monkey
     node = yaml.safe_load(FILES[ARGUMENTS])
     for dims in (2, 3):
         net = make({**node, "base_channels": 2}, "model", in_channels=1, num_classes=2, spatial_dims=dims)
-        assert net(torch.zeros(1, 1, *[16] * dims)).shape == (1, 2, *[16] * dims)
+        assert net(torch.zeros(1, 1, *[32] * dims)).shape == (1, 2, *[32] * dims)
     for name in [name for name in sys.modules if name.partition(".")[0] == "mynets"]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -139,28 +143,45 @@ def test_inside_the_package_the_network_keeps_the_contract(tmp_path: Path) -> No
     for part in ("src", "conf"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     text = dict(rows)
-    first = f"_target_: {'mynets.mynet.MyNet'}"
+    first = FILES[ARGUMENTS].partition("\n")[0]
     write(tmp_path, {places[name]: content.replace(first, text[first]) for name, content in FILES.items()})
     add_rows(tmp_path, ROWS.replace('"mynets.mynet.MyNet"', text['"mynets.mynet.MyNet"']))
     under_contract(tmp_path, "export PYTHONPATH=src;")  # in a checkout that was set up, this is its package
     assert "model=mynet " in says("PYTHONPATH=src python src/train.py --help", tmp_path)
 
 
+def job(program: str) -> str:
+    """The command of the page that starts a program, made small."""
+    (line,) = [line for line in COMMANDS if program in line]
+    return f"{line.replace('<run>', 'mine')} {SMALLER[program]}"
+
+
+@pytest.fixture(scope="module")
+def trained(checkout: Path) -> Path:
+    """The folder in which the training of the page has run."""
+    assert "run folder" in says(f"{EXPORT}; RUN_ID=mine {job('src/train.py')}", checkout)
+    return checkout
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_network_trains_and_its_run_is_scored_and_applied_by_whoever_allows_it(checkout: Path) -> None:
-    jobs = [line for line in COMMANDS if "src/" in line]
-    train, evaluate, predict = (f"{line} {SMALLER[line.split()[1]]}" for line in jobs)
-    assert "run folder" in says(f"{EXPORT}; RUN_ID=mine {train}", checkout)
-    config = json.loads((checkout / "runs/mine/run.json").read_text())["config"]
+def test_the_network_trains_and_its_run_is_scored_and_applied(trained: Path) -> None:
+    config = json.loads((trained / "runs/mine/run.json").read_text())["config"]
     assert config["model"] == {"_target_": "mynets.mynet.MyNet", "base_channels": 4, "n_poolings": 4}
-    evaluate, predict = (line.replace("<run>", "mine") for line in (evaluate, predict))
-    assert "written to" in says(f"{EXPORT}; {evaluate}", checkout)
-    assert "2 file(s) written" in says(f"{EXPORT}; {predict}", checkout)
-    assert len(list((checkout / "labels").glob("*.png"))) == 2
-    resumed = "python src/train.py resume=runs/mine trainer.max_epochs=2 logger=csv"
-    assert "run folder" in says(f"{EXPORT}; {resumed}", checkout)
-    for unset, fix in (("PYTHONPATH", "PYTHONPATH=<folder>"), ("SEGLAB_PACKAGES", "SEGLAB_PACKAGES=<name>")):
-        refused = call(f"{EXPORT}; unset {unset}; {evaluate}", checkout)
-        assert refused.returncode == 1 and "Traceback" not in refused.stderr
-        assert "model._target_" in refused.stderr and fix in refused.stderr.splitlines()[-1]
+    assert "written to" in says(f"{EXPORT}; {job('src/evaluate.py')}", trained)
+    says(f"{EXPORT}; {job('src/predict.py')}", trained)
+    labels, photos = ({file.stem for file in (trained / name).iterdir()} for name in ("labels", "photos"))
+    assert labels == photos
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_its_run_goes_on_without_the_folder_of_configurations_but_not_unless_the_package_is_allowed(
+    trained: Path,
+) -> None:
+    resume = "python src/train.py resume=runs/mine trainer.max_epochs=2 logger=csv"
+    assert "run folder" in says(f"{EXPORT}; {resume}", trained)
+    refused = call(f"{EXPORT}; unset SEGLAB_PACKAGES; {job('src/evaluate.py')}", trained)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert "model._target_ is outside" in refused.stderr
+    assert "SEGLAB_PACKAGES=<name>" in refused.stderr.splitlines()[-1]

@@ -1,15 +1,20 @@
 """From the shell: help, typos and missing values are answered with what to type, without a traceback or a folder."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.types import RunMode
 from run_jobs import composed
 
 from seglab.errors import ConfigError
-from seglab.run.cli import Refused, user_errors
+from seglab.run.catalogue import CONF, config_dirs, help_lines, names
+from seglab.run.checkpoint import load_task
+from seglab.run.cli import Refused, explain, user_errors
+from seglab.run.make import locate
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
@@ -49,3 +54,85 @@ def test_in_a_sweep_the_error_goes_on_so_that_other_jobs_run(tmp_path: Path) -> 
     composed("train", [], tmp_path, RunMode.MULTIRUN)
     with pytest.raises(ConfigError), user_errors():
         raise ConfigError("it failed", given="a", allowed="b", fix="c")
+
+
+@pytest.fixture
+def own_conf(tmp_path: Path) -> Path:
+    """A folder for --config-dir, whose name would end a quotation, with a network that is not seglab's."""
+    folder = tmp_path / "my lab's" / "conf"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "mynet.yaml").write_text("_target_: mynets.mynet.MyNet\nbase_channels: 8\n")
+    return folder
+
+
+def test_help_lists_the_choices_of_an_own_folder_by_their_class(own_conf: Path, tmp_path: Path) -> None:
+    done = shell(tmp_path, "train", f"--config-dir={own_conf}", "--help")
+    assert done.returncode == 0 and "model=unet " in done.stdout
+    assert ["model=mynet", "mynets.mynet.MyNet"] in [line.split() for line in done.stdout.splitlines()]
+
+
+def test_a_choice_of_an_own_folder_and_its_keys_are_known(own_conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = f"--config-dir={own_conf}"
+    explain([folder, "model=mynet", "model.base_channels=8", "data=crack"], "train")
+    assert capsys.readouterr().err == ""
+    explain([folder, "model=mynet", "model.base_chanels=8"], "train")
+    assert "fix:     type model.base_channels=8\n" in capsys.readouterr().err
+    explain([folder, "model=mynett"], "train")
+    assert "fix:     type model=mynet\n" in capsys.readouterr().err
+    explain(["model=mynet"], "train")
+    assert "there is no model named 'mynet'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--config-dir={}", "--config-dir {}", "-cd={}", "-cd {}"])
+def test_an_own_folder_is_given_in_any_form_that_hydra_takes(flag: str, own_conf: Path) -> None:
+    arguments = [part.format(own_conf) for part in flag.split(" ")]
+    assert config_dirs(["-m", *arguments, "model=mynet,unet"]) == [CONF, own_conf]
+
+
+def test_of_two_files_of_one_name_ours_counts_as_it_does_for_hydra(own_conf: Path) -> None:
+    (own_conf / "model" / "unet.yaml").write_text("_target_: mynets.mynet.MyNet\n")
+    folders = config_dirs([f"--config-dir={own_conf}", "model=unet"])
+    assert folders == [CONF, own_conf] and names("model", folders).count("unet") == 1
+    own = [line.split()[0] for line in help_lines("model", folders).splitlines() if "mynets" in line]
+    assert own == ["model=mynet"]
+
+
+def test_a_folder_that_does_not_exist_is_named_and_not_its_choices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain([f"--config-dir={tmp_path}/nowhere", "model=mynet"], "train")
+    shown = capsys.readouterr().err
+    assert "there is no such folder" in shown and "nowhere" in shown and "model named" not in shown
+
+
+def test_an_own_file_that_is_no_yaml_is_named_with_its_line(own_conf: Path, tmp_path: Path) -> None:
+    (own_conf / "model" / "broken.yaml").write_text("_target_: [mynets\n")
+    (own_conf / "model" / "moved.yaml").write_text("_target_: seglab.nets.nowhere.Net\n")
+    done = shell(tmp_path, "train", f"--config-dir={own_conf}", "model=broken")
+    assert done.returncode == 1
+    _, _, said = done.stderr.rpartition("\nError: ")
+    assert said.startswith("a configuration file is no YAML") and "broken.yaml" in said and "line 1" in said
+    lines = {line.split()[0]: line for line in help_lines("model", [CONF, own_conf]).splitlines()}
+    assert "no YAML" in lines["model=broken"] and "seglab.nets.nowhere.Net" in lines["model=moved"]
+
+
+def test_a_checkpoint_with_a_network_of_somebody_s_own_asks_to_allow_its_package(
+    crack_run: tuple[Path, dict[str, float]], tmp_path: Path
+) -> None:
+    content = torch.load(crack_run[0] / "checkpoints" / "best.ckpt", weights_only=True)
+    config = json.loads(content["seglab"]["config"])
+    config["model"]["_target_"] = "mynets.mynet.MyNet"
+    content["seglab"]["config"] = json.dumps(config)
+    torch.save(content, tmp_path / "theirs.ckpt")
+    with pytest.raises(ConfigError) as caught:
+        load_task(tmp_path / "theirs.ckpt")
+    error = caught.value
+    assert (error.what, error.given) == ("model._target_ is outside the allowed packages", "mynets.mynet.MyNet")
+    assert error.allowed.startswith("a class below seglab, torch,") and "SEGLAB_PACKAGES=<name>" in error.fix
+
+
+def test_a_configuration_cannot_allow_a_package_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed("train", ["+hydra.job.env_set.SEGLAB_PACKAGES=pytest"])
+    monkeypatch.setenv("SEGLAB_PACKAGES", "pytest")  # what Hydra then does before the job
+    with pytest.raises(ConfigError, match="outside the allowed packages"):
+        locate("pytest.MonkeyPatch", "model")

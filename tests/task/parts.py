@@ -1,5 +1,6 @@
 """A made-up data set, the parts of a task on it, and a training of a few steps."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -92,7 +93,9 @@ def train(task: LightningModule, batch: dict[str, Any], n_steps: int) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(task, DataLoader([batch] * n_steps, batch_size=None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Lightning: no validation, few workers
+        trainer.fit(task, DataLoader([batch] * n_steps, batch_size=None))
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from parts import make_batch, make_parts, make_spec, train
+from parts import make_batch, make_parts, make_spec
 from torch import Tensor
 
 from seglab.metrics.confusion import count
@@ -11,17 +11,15 @@ from seglab.nets.bsunet import EncodingUNet
 from seglab.spec import IGNORE_INDEX, DataSpec
 from seglab.task.label_encoding import LabelEncodingTask, encode_labels
 
-IGNORED = IGNORE_INDEX
 
-
-def make_task(spec: DataSpec, lr: float = 0.01, width: int = 2) -> LabelEncodingTask:
+def make_task(spec: DataSpec) -> LabelEncodingTask:
     torch.manual_seed(0)
-    net = EncodingUNet(**LabelEncodingTask.net_arguments(spec), base_channels=width)
-    return LabelEncodingTask(make_parts(net, spec, optimizer=lambda groups: torch.optim.AdamW(groups, lr=lr)))
+    net = EncodingUNet(**LabelEncodingTask.net_arguments(spec), base_channels=2)
+    return LabelEncodingTask(make_parts(net, spec))
 
 
 def test_the_mask_becomes_a_channel_for_each_class_but_the_first() -> None:
-    mask = torch.tensor([[[0, 1, 2], [2, 1, IGNORED]]])  # (1, 2, 3), a batch of one slice or a case of depth one
+    mask = torch.tensor([[[0, 1, 2], [2, 1, IGNORE_INDEX]]])  # (1, 2, 3), a batch of one slice or a case of depth one
     thing, other = [[0, 1, 0], [0, 1, 0]], [[0, 0, 1], [1, 0, 0]]
     assert encode_labels(mask, 3, class_axis=1).tolist() == [[thing, other]]  # (N, C, H, W)
     assert encode_labels(mask, 3, class_axis=0).tolist() == [[thing], [other]]  # (C, D, H, W)
@@ -31,7 +29,7 @@ def test_the_mask_becomes_a_channel_for_each_class_but_the_first() -> None:
 def test_batches_and_whole_cases_are_encoded_with_ignored_pixels_as_background(dims: int) -> None:
     spec = make_spec(dims, channels=5)
     task, batch = make_task(spec), make_batch(spec, (16, 24, 20)[:dims])
-    batch["mask"][:, :3] = IGNORED
+    batch["mask"][:, :3] = IGNORE_INDEX
     seen = task.prepare(batch)
     assert seen["image"].shape == (2, 2, *(16, 24, 20)[:dims]) and seen["image"].dtype == torch.float32
     assert torch.equal(seen["mask"], batch["mask"]) and seen["case"] == batch["case"]
@@ -54,19 +52,29 @@ def discs(n: int, size: int) -> Tensor:
     generator, axis = torch.Generator().manual_seed(0), torch.arange(size)
     centre = size * (0.3 + 0.4 * torch.rand(n, 2, generator=generator))
     radius = size * (0.2 + 0.1 * torch.rand(n, 1, 1, generator=generator))
-    distance = ((axis[:, None] - centre[:, :1, None]) ** 2 + (axis - centre[:, 1:, None]) ** 2).sqrt()  # (n, size, size)
+    distance = (
+        (axis[:, None] - centre[:, :1, None]) ** 2 + (axis - centre[:, 1:, None]) ** 2
+    ).sqrt()  # (n, size, size)
     return (distance < radius).long() + (distance < radius / 2).long()
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "n", "n_steps"), [(2, 2, 60), pytest.param(3, 8, 300, marks=pytest.mark.slow)]
-)
-def test_label_maps_are_reproduced_after_a_few_hundred_steps_at_most(num_classes: int, n: int, n_steps: int) -> None:
+def worst_dice(logits: Tensor, masks: Tensor, spec: DataSpec) -> float:
+    values = scores(count(logits.argmax(1), masks, spec.num_classes), spec.class_names, has_background=True)
+    return min(values[f"dice/{name}"] for name in spec.class_names)
+
+
+@pytest.mark.parametrize(("num_classes", "n"), [(2, 2), pytest.param(3, 8, marks=pytest.mark.slow)])
+def test_label_maps_are_reproduced_within_a_few_hundred_steps(num_classes: int, n: int) -> None:
     torch.set_num_threads(1)
     spec, masks = make_spec(num_classes=num_classes), discs(n, 32).clamp(max=num_classes - 1)
-    task = make_task(spec, lr=0.02)
-    batch = {"image": torch.zeros(n, 1, 32, 32), "mask": masks, "case": [str(number) for number in range(n)]}
-    train(task, batch, n_steps)
-    pred = task.train()(task.prepare(batch)["image"]).argmax(1)
-    values = scores(count(pred, masks, num_classes), spec.class_names, has_background=True)
-    assert all(values[f"dice/{name}"] > 0.95 for name in spec.class_names)
+    task = make_task(spec).train()
+    batch = task.prepare({"image": torch.zeros(n, 1, 32, 32), "mask": masks, "case": ["a"] * n})
+    optimizer = torch.optim.AdamW(task.parameters(), lr=0.02)
+    for _ in range(300):
+        optimizer.zero_grad()
+        logits = task(batch["image"])
+        if worst_dice(logits, masks, spec) > 0.95:
+            return
+        task.loss(logits, masks)["loss"].backward()
+        optimizer.step()
+    raise AssertionError("not learned")

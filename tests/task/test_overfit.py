@@ -35,6 +35,7 @@ SMALL = {
     "orthogonal": ("model.plane.base_channels=8",),
     "sdunet": ("model.base_channels=16",),
     "smp": (),
+    "monai": ("model.base_channels=16",),
     "unetpp": (*BASE_8, "model.deep_supervision=true"),
     "dense_unet": (*BASE_8, "model.growth=4"),
 }
@@ -81,7 +82,7 @@ def ct(ct_root: Path, cache_dir: Path) -> tuple[DataSpec, dict[str, Any]]:
 
 
 def narrower(override: str) -> str:
-    """Half the width, which in 3-D saves most of the time; SDU-Net cannot be narrower than 16."""
+    """Half the width, which in 3-D saves most of the time; SDU-Net and SegResNet stay at 16."""
     key, _, value = override.partition("=")
     is_width = key.endswith("base_channels") and value != "16"
     return f"{key}={int(value) // 2}" if is_width else override

@@ -1,4 +1,4 @@
-"""The drawing of a network: its graph as an SVG, blocks from left to right, one row per resolution, so that a U appears.
+"""The drawing of a network, an SVG: its blocks from left to right with one row per resolution, so that a U appears.
 
 Every line is data that really flows: down and up between the rows, and skips past other blocks.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 
 from seglab.run.graph import IMAGE, LOGITS, Graph
-from seglab.run.layout import BOX_H, BOX_W, TOP, Box, place, route
+from seglab.run.layout import BOX_H, BOX_W, Box, place, route
 
 MARGIN, LINE_H = 24, 24
 LETTER_W = 6.6  # of the legend, on average
@@ -135,10 +135,11 @@ def _box(box: Box, groups: dict[str, str]) -> str:
     """A rectangle with its channels, and its name to see when pointed at."""
     name, channels = box.block.name, box.block.channels
     kind, radius = ("end", BOX_H / 2) if _is_end(name) else (_class(groups, groups[name]), 5)
+    text = escape(name) if _is_end(name) else channels
     return (
         f'<g class="block"><title>{escape(name)}: {channels} channels</title>'
         f'<rect class="{kind}" x="{box.x - BOX_W / 2:g}" y="{box.y - BOX_H / 2:g}" width="{BOX_W}" height="{BOX_H}" '
-        f'rx="{radius:g}"/><text x="{box.x:g}" y="{box.y + 4:g}">{escape(name) if _is_end(name) else channels}</text></g>'
+        f'rx="{radius:g}"/><text x="{box.x:g}" y="{box.y + 4:g}">{text}</text></g>'
     )
 
 

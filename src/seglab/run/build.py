@@ -67,7 +67,7 @@ def build(config: Config, run_dir: Path, first: SegmentationNet | None = None) -
         task.use_first(first)
     data.map_names = task.loss.map_names
     patch = check_patch(task, data.batch_size)
-    engine = sound_precision(engine, patch.depths)
+    engine = sound_precision(engine, has_thin_level=patch.has_thin_level)
     if engine.compile:
         task.net.compile()
     callbacks = build_callbacks(config, task, run_dir, validates=engine.validates and bool(data.records["val"]))

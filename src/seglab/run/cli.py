@@ -118,32 +118,61 @@ def check_override(
     Raises:
         ConfigError: names the nearest valid name.
     """
-    key, value = override.key_or_group, override.value()
+    key, value, text = override.key_or_group, override.value(), override.get_value_string()
     choices = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
     groups = [path.name for folder in folders for path in folder.iterdir() if path.is_dir()]
+    places = _places(config_name)
+    if override.package is not None and not override.is_add():
+        allowed = [f"{group}@{place}" for place, group in places.items()]
+        _check_name(_typed(override), allowed, "", f"there is no group {_typed(override)!r}", f"={text}")
     if key in groups:
         for choice in choices:
-            _check_name(str(choice), names(key, folders), f"{key}=", f"there is no {key} named {choice!r}")
+            _check_name(str(choice), names(key, folders), f"{_typed(override)}=", f"there is no {key} named {choice!r}")
     elif not override.is_add() and not key.startswith("hydra"):
         chosen = [
             str(o.input_line)
             for o in overrides
-            if o.key_or_group in groups and o.value() in names(o.key_or_group, folders)
+            if o.key_or_group in groups
+            and o.value() in names(o.key_or_group, folders)
+            and (o.package is None or places.get(o.package) == o.key_or_group)
         ]
-        _check_key(key, str(override.get_value_element_as_str()), _compose(config_name, chosen, folders), groups)
+        _check_key(key, text, _compose(config_name, chosen, folders), groups, places)
 
 
-def _check_key(key: str, value: str, config: DictConfig, groups: list[str]) -> None:
+def _typed(override: Override) -> str:
+    return override.key_or_group + (f"@{override.package}" if override.package is not None else "")
+
+
+def _places(config_name: str) -> dict[str, str]:
+    """Keys that a group is put at other than its own, by the primary config: {"first.model": "model"}."""
+    defaults = yaml.safe_load((CONF / f"{config_name}.yaml").read_text(encoding="utf-8"))["defaults"]
+    keys = [str(key).split("@") for entry in defaults if isinstance(entry, dict) for key in entry if "@" in key]
+    return {place: group for group, place in keys}
+
+
+def _check_key(key: str, value: str, config: DictConfig, groups: list[str], places: dict[str, str]) -> None:
     node: Any = config
     path, parts = "", key.split(".")
     for place, part in enumerate(parts, start=1):
         allowed = [str(name) for name in node] if isinstance(node, DictConfig) else []
         if part not in allowed:
+            if f"{path}{part}" in places:
+                raise _not_chosen(f"{path}{part}", key, value, places)
             extra = groups if not path else []
             suffix = "".join(f".{rest}" for rest in parts[place:]) + f"={value}"
             _check_name(part, sorted({*allowed, *extra} - {"hydra"}), path, f"there is no key {key!r}", suffix)
             return
         node, path = node[part] if not OmegaConf.is_missing(node, part) else None, f"{path}{part}."
+
+
+def _not_chosen(place: str, key: str, value: str, places: dict[str, str]) -> ConfigError:
+    group = f"{places[place]}@{place}"
+    return ConfigError(
+        f"{place} has not been chosen",
+        given=f"{key}={value}",
+        allowed=f"{group}=<name>, with the names of {places[place]}=..., and keys of what it chooses",
+        fix=f"type {group}={value}" if key == place else f"add {group}=<name>",
+    )
 
 
 def _check_name(name: str, allowed: list[str], prefix: str, what: str, suffix: str = "") -> None:

@@ -1,30 +1,31 @@
-"""info: what exists, from the configurations and docstrings."""
+"""info: what exists, from the configurations and docstrings; cards of the networks, and what works with them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
-import torch
-import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig
 from rich.console import Console
 
-from seglab.errors import ConfigError, SeglabError
+from seglab.errors import ConfigError
 from seglab.metrics.report import METRICS
-from seglab.run.catalogue import CONF, Choice, choices
-from seglab.run.make import locate, make
+from seglab.run.catalogue import Choice, choices
+from seglab.run.make import locate
+from seglab.run.measures import n_parameters
+from seglab.run.networks import build_net, class_of, node_of
 
-TOPICS = ("models", "data", "losses", "metrics")
+TOPICS = ("models", "data", "losses", "metrics", "cards", "compatibility")
 Row = dict[str, Any]
 
 
 def info(cfg: DictConfig) -> None:
-    """Show one topic as lines or as JSON.
+    """Show one topic as lines or as JSON, or write the cards of the networks or what works with them.
 
     Args:
         cfg: composed by Hydra from conf/info.yaml.
 
     Raises:
-        ConfigError: an unknown topic or format.
+        ConfigError: an unknown topic, format or network.
     """
     builders = {"models": models, "data": data_sets, "losses": losses, "metrics": metrics}
     if cfg.what not in TOPICS or cfg.format not in ("table", "json"):
@@ -34,8 +35,19 @@ def info(cfg: DictConfig) -> None:
             allowed=f"what={'|'.join(TOPICS)}, format=table|json",
             fix="type python src/info.py what=models",
         )
-    rows = builders[cfg.what]()
     console = Console(soft_wrap=True)
+    if cfg.what == "cards":
+        from seglab.run.cards import write_cards
+
+        cards = write_cards(Path(cfg.output), cfg.only)
+        console.print(f"{len(cards)} card(s) written to {cfg.output}", highlight=False)
+        return
+    if cfg.what == "compatibility":
+        from seglab.run.compatibility import write_compatibility
+
+        console.print(f"{write_compatibility(Path(cfg.output), cfg.only)} written", highlight=False)
+        return
+    rows = builders[cfg.what]()
     if cfg.format == "json":
         console.print_json(json.dumps(rows))
     else:
@@ -43,7 +55,7 @@ def info(cfg: DictConfig) -> None:
 
 
 def models() -> list[Row]:
-    """Networks: dimensions, and parameters of the configuration from 1 channel to 2 classes, or the fewest it takes."""
+    """Networks: source, dimensions, parameters as configured, from 1 channel to 2 classes or the fewest it takes."""
     return [_model(choice) for choice in choices("model")]
 
 
@@ -72,17 +84,17 @@ def metrics() -> list[Row]:
 
 
 def _model(choice: Choice) -> Row:
-    node = yaml.safe_load((CONF / "model" / f"{choice.name}.yaml").read_text(encoding="utf-8"))
-    target: Any = locate(choice.target or "", "model")
-    counts, num_classes = {}, max(2, target.min_classes)
-    for dims in target.supported_dims:
-        try:
-            with torch.device("meta"):
-                net = make(node, "model", in_channels=1, num_classes=num_classes, spatial_dims=dims)
-            counts[f"{dims}d"] = sum(parameter.numel() for parameter in net.parameters())
-        except SeglabError:
-            counts[f"{dims}d"] = None
-    return {"name": choice.name, "doc": choice.doc, "dims": list(target.supported_dims), "parameters": counts}
+    node = node_of(choice.name)
+    cls = class_of(node)
+    nets = {dims: build_net(node, dims) for dims in cls.supported_dims}
+    return {
+        "name": choice.name,
+        "doc": choice.doc,
+        "paper": cls.paper,
+        "faithfulness": cls.faithfulness,
+        "dims": list(nets),
+        "parameters": {f"{dims}d": None if net is None else n_parameters(net) for dims, net in nets.items()},
+    }
 
 
 def _lines(rows: list[Row]) -> str:

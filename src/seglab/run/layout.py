@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from seglab.run.graph import LOGITS, Block, Graph
 
@@ -120,7 +121,9 @@ def _is_in_the_way(name: str, graph: Graph, columns: Mapping[str, int], rows: Ma
     along = [(source, target) for source, target in graph.edges if rows[source] == rows[target] == rows[name]]
     fed_along = [target for _, target in along]
     for source, target in along:
-        between = [other for other in rows if rows[other] == rows[name] and columns[source] < columns[other] < columns[target]]
+        between = [
+            other for other in rows if rows[other] == rows[name] and columns[source] < columns[other] < columns[target]
+        ]
         if name in between and not any(other in fed_along for other in between):
             return True
     return False
@@ -158,7 +161,7 @@ def _ways(start: Box, end: Box) -> Iterator[list[Point]]:
 
 def _hits(points: Sequence[Point], box: Box) -> bool:
     """Whether a way runs through a box."""
-    for (x1, y1), (x2, y2) in zip(points, points[1:], strict=False):
+    for (x1, y1), (x2, y2) in pairwise(points):
         is_beside = max(x1, x2) < box.x - BOX_W / 2 or min(x1, x2) > box.x + BOX_W / 2
         is_above = max(y1, y2) < box.y - BOX_H / 2 or min(y1, y2) > box.y + BOX_H / 2
         if not (is_beside or is_above):

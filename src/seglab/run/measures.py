@@ -1,7 +1,10 @@
 """What a network costs and what it sees, measured: parameters, multiply-adds, activations, receptive field."""
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,7 +14,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from seglab.nets.base import SegmentationNet
+from seglab.run.networks import Node, build_net, graph_of, narrow_nodes
 
+SIZES = {2: (256, 256), 3: (64, 128, 128)}  # of the image that is measured
 NORMS = (
     nn.modules.batchnorm._BatchNorm,
     nn.modules.instancenorm._InstanceNorm,
@@ -21,6 +26,60 @@ NORMS = (
 POOLS: dict[type[nn.Module], Any] = {nn.MaxPool2d: F.avg_pool2d, nn.MaxPool3d: F.avg_pool3d}
 FIRST_LENGTH = 256
 LAST_LENGTH = {2: 4096, 3: 1024}  # pixels along the measured axis after which a field counts as unbounded
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of a network.
+
+    Args:
+        n_parameters: trainable ones.
+        n_multiply_adds: of one image.
+        activation_bytes: of one image.
+        field: receptive field per axis, in pixels.
+        is_bounded: whether the field ends there, or goes on beyond what was tested.
+        size: of the image.
+    """
+
+    n_parameters: int
+    n_multiply_adds: int
+    activation_bytes: int
+    field: tuple[int, ...]
+    is_bounded: bool
+    size: tuple[int, ...]
+
+
+def measure(node: Node, dims: int) -> Measured | None:
+    """Figures of a configuration for one channel; None if it does not exist in these dimensions.
+
+    The receptive field is measured in 2-D, which is faster, unless data flows in another way in 3-D.
+    """
+    net = build_net(node, dims)
+    if net is None:
+        return None
+    size = net.input_size_for(SIZES[dims])
+    field_dims = dims if _flows_otherwise(node, dims) else 2
+    field, is_bounded = _field_of(json.dumps(narrow_nodes(node)), field_dims)
+    return Measured(
+        n_parameters(net),
+        n_multiply_adds(net, size),
+        activation_bytes(net, size),
+        field if len(set(field)) > 1 else field[:1] * dims,
+        is_bounded,
+        size,
+    )
+
+
+def _flows_otherwise(node: Node, dims: int) -> bool:
+    graph, plane = graph_of(node, dims), graph_of(node, 2)
+    return graph is None or plane is None or set(graph.edges) != set(plane.edges)
+
+
+@cache
+def _field_of(nodes: str, dims: int) -> tuple[tuple[int, ...], bool]:
+    """Receptive field of the first of some configurations that exists."""
+    nets = (build_net(node, dims, device="cpu") for node in json.loads(nodes))
+    return receptive_field(next(net for net in nets if net is not None))
 
 
 def n_parameters(net: nn.Module) -> int:
@@ -80,14 +139,19 @@ def receptive_field(net: SegmentationNet) -> tuple[tuple[int, ...], bool]:
         Extent per axis, and whether it ends inside the tested length; if not, the extent is that length.
     """
     _make_positive(net)
-    length, extents = FIRST_LENGTH, []
+    length, ends = FIRST_LENGTH, []
+    extents: list[int] = []
     for axis in range(net.spatial_dims):
         while _reaches_border(net, axis, length):
             length *= 2
             if length > LAST_LENGTH[net.spatial_dims]:  # the other axes see everything as well
                 return (LAST_LENGTH[net.spatial_dims],) * net.spatial_dims, False
-        ranges, _ = _ranges(net, axis, length, range(net.size_multiple))
-        extents.append(max(last - first + 1 for first, last in ranges))
+        ends.append(_ranges(net, axis, length, (0, net.size_multiple - 1)))
+        if ends[-1] == ends[0] and extents:
+            extents.append(extents[0])  # this axis is treated like the first
+        else:
+            ranges, _ = _ranges(net, axis, length, range(net.size_multiple))
+            extents.append(max(last - first + 1 for first, last in ranges))
     return tuple(extents), True
 
 

@@ -1,19 +1,40 @@
 """Networks of conf/model, built without data: as configured, with the defaults of their class, or narrow."""
 
+import json
+from collections.abc import Sequence
+from functools import cache
 from inspect import signature
 from typing import Any
 
 import torch
 import yaml  # type: ignore[import-untyped]
 
-from seglab.errors import SeglabError
+from seglab.errors import ConfigError, SeglabError
 from seglab.nets.base import SegmentationNet
 from seglab.run.catalogue import CONF, names
+from seglab.run.graph import Graph, trace
 from seglab.run.make import locate, make
 
 N_CLASSES = 2
 WIDTHS = (1, 2, 4, 8, 12, 16)
 Node = dict[str, Any]
+
+
+def chosen(only: Sequence[str] | None) -> list[str]:
+    """The choices of conf/model, or those of them that are named.
+
+    Raises:
+        ConfigError: a name that there is not.
+    """
+    unknown = sorted(set(only or ()) - set(names("model")))
+    if unknown:
+        raise ConfigError(
+            "there are no such networks",
+            given=f"only=[{','.join(unknown)}]",
+            allowed=", ".join(names("model")),
+            fix="leave only out for all networks",
+        )
+    return [name for name in names("model") if only is None or name in only]
 
 
 def node_of(name: str) -> Node:
@@ -66,7 +87,22 @@ def build_net(node: Node, dims: int, *, num_classes: int | None = None, device: 
             net: SegmentationNet = make(node, "model", in_channels=1, num_classes=num_classes, spatial_dims=dims)
     except SeglabError:
         return None
-    return net
+    return net.to(device)  # some libraries' networks have made a weight on the CPU
+
+
+def graph_of(node: Node, dims: int) -> Graph | None:
+    """Blocks of a network and the data between them; with more classes if some of its blocks are per class."""
+    return _graph_of(json.dumps(node), dims)
+
+
+@cache
+def _graph_of(node: str, dims: int) -> Graph | None:
+    few = build_net(json.loads(node), dims)
+    if few is None:
+        return None
+    many = build_net(json.loads(node), dims, num_classes=few.num_classes + 2)
+    graphs = [trace(net) for net in (few, many) if net is not None]
+    return max(graphs, key=lambda graph: len(graph.blocks))
 
 
 def _defaults(node: Node) -> Node:

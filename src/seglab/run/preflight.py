@@ -57,11 +57,11 @@ class Patch:
     """What the network does with a training patch.
 
     Args:
-        depths: that its 3-D convolutions see.
+        has_thin_level: whether a 3-D convolution gets several slices, but fewer than its kernel has.
         leaves_unused: whether some of its parameters have no part in its output, such as a head for training.
     """
 
-    depths: set[int]
+    has_thin_level: bool
     leaves_unused: bool
 
 
@@ -72,10 +72,12 @@ def check_patch(task: SegmentationTask, batch_size: int) -> Patch:
         ConfigError: when the network cannot take it.
     """
     probe = deepcopy(task.net).to("meta").train()
-    depths: set[int] = set()
+    is_thin: list[bool] = []
     for module in probe.modules():
         if isinstance(module, nn.Conv3d):
-            module.register_forward_pre_hook(lambda _, inputs: depths.add(inputs[0].shape[2]))
+            module.register_forward_pre_hook(
+                lambda conv, inputs: is_thin.append(1 < inputs[0].shape[2] < conv.kernel_size[0])
+            )
     patch = task.spec.patch_size
     try:
         logits = probe(torch.empty(batch_size, probe.in_channels, *probe.input_size_for(patch), device="meta"))
@@ -93,7 +95,8 @@ def check_patch(task: SegmentationTask, batch_size: int) -> Patch:
             allowed="patches that leave more than one pixel per batch at the network's lowest level",
             fix=f"set data.patch_size={[max(2 * n, 64) for n in patch]} or data.batch_size=2",
         )
-    return Patch(depths, leaves_unused=any(parameter.grad is None for parameter in probe.parameters()))
+    leaves_unused = any(parameter.grad is None for parameter in probe.parameters())
+    return Patch(has_thin_level=any(is_thin), leaves_unused=leaves_unused)
 
 
 def check_supported(engine: Engine, net: SegmentationNet) -> Engine:
@@ -130,27 +133,27 @@ def check_supported(engine: Engine, net: SegmentationNet) -> Engine:
     return engine
 
 
-def sound_precision(engine: Engine, depths: set[int]) -> Engine:
+def sound_precision(engine: Engine, *, has_thin_level: bool) -> Engine:
     """Leave bfloat16 where the CPU computes wrong gradients in it.
 
-    On CPUs torch (2.14 at least) gets the weight gradient of a 3-wide Conv3d in bfloat16 wrong, with values from
-    unset memory, whenever its input is two slices deep.
+    On CPUs torch (2.14 at least) gets the weight gradient of a Conv3d in bfloat16 wrong, with values from unset memory,
+    whenever its input has more than one slice but fewer than its kernel: 2 for 3-wide kernels, 2 to 4 for 5-wide.
 
     Args:
         engine: as configured.
-        depths: that the 3-D convolutions of the network see.
+        has_thin_level: whether the network has such a level with the patch of this run.
 
     Raises:
         ConfigError: when bf16-mixed was asked for by name.
     """
-    if engine.uses_gpu or 2 not in depths or engine.resolved_precision != "bf16-mixed":
+    if engine.uses_gpu or not has_thin_level or engine.resolved_precision != "bf16-mixed":
         return engine
     if engine.precision == "auto":
-        log.info("3-D convolutions two slices deep have wrong bfloat16 gradients on CPUs: training in 32-true")
+        log.info("a level with fewer slices than a kernel has wrong bfloat16 gradients on CPUs: training in 32-true")
         return replace(engine, precision="32-true")
     raise ConfigError(
         "bfloat16 gives wrong gradients for this network and patch on a CPU",
-        given=f"trainer.precision={engine.precision} with a level two slices deep",
-        allowed="32-true, or a patch that leaves more or fewer than two slices at every level",
+        given=f"trainer.precision={engine.precision} with a level of fewer slices than its convolutions' kernels",
+        allowed="32-true, or a patch that leaves one slice or as many as the kernel has at every level",
         fix="set trainer.precision=auto",
     )

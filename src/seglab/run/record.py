@@ -77,11 +77,14 @@ def read_run(run_dir: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         found = sorted(str(file.parent) for file in run_dir.parent.glob("*/run.json"))[-3:]
+        fix = f"use one of {', '.join(found)}" if found else "train first: python src/train.py data.root=phantom"
+        if (run_dir / "first" / "run.json").is_file():
+            fix = f"it stopped before its second stage: type its command again, with hydra.run.dir={run_dir}"
         raise CheckpointError(
             "this is not a run folder",
             given=f"{run_dir}: {error}",
             allowed="a folder with run.json, written by src/train.py",
-            fix=f"use one of {', '.join(found)}" if found else "train first: python src/train.py data.root=phantom",
+            fix=fix,
         ) from error
     return content
 

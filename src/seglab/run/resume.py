@@ -47,12 +47,13 @@ def resume_point(run_dir: Path) -> Path:
     Raises:
         CheckpointError: when the run has none.
     """
-    file = run_dir / "checkpoints" / "last.ckpt"
+    file, first = run_dir / "checkpoints" / "last.ckpt", run_dir / "first"
     if not file.is_file():
+        kept = f", but with first.run={first} to keep its first stage" if first.is_dir() else ""
         raise CheckpointError(
             "there is nothing to resume from",
             given=f"{file} does not exist",
             allowed="a run that finished at least one epoch",
-            fix="start it again without resume=...",
+            fix=f"start it again without resume=...{kept}",
         )
     return file

@@ -31,6 +31,7 @@ class BottleneckSupervisionTask(SegmentationTask):
     """
 
     first_stage: ClassVar[str] = "model@first.model=encoding_unet task@first.task=label_encoding"
+    first_labels_images: ClassVar[bool] = False
 
     def __init__(self, parts: TaskParts, *, loss_weight: float = 1.0, bottleneck_weight: float = 0.1) -> None:
         super().__init__(parts)
@@ -62,14 +63,14 @@ class BottleneckSupervisionTask(SegmentationTask):
         """Take the encoding network of the first stage and freeze it.
 
         Raises:
-            ConfigError: another kind of network, or one of another width.
+            ConfigError: another kind of network, or one of another width or for other label maps.
         """
-        mine = cast(BSUNet, self.net).encoder.out_channels
-        if not isinstance(net, EncodingUNet) or net.encoder.out_channels != mine:
+        wanted = (self.spec.num_classes - 1, self.spec.spatial_dims, cast(BSUNet, self.net).encoder.out_channels)
+        if not isinstance(net, EncodingUNet) or wanted != (net.in_channels, net.spatial_dims, net.encoder.out_channels):
             raise ConfigError(
                 "the first stage is no encoding network for this BSUNet",
-                given=f"{type(net).__name__}, {net.in_channels} channel(s) in",
-                allowed=f"EncodingUNet with a bottleneck of {mine} channels, as the BSUNet has",
+                given=f"{type(net).__name__}, {net.in_channels} channel(s) in, {net.spatial_dims} dimensions",
+                allowed="EncodingUNet, {} channel(s) in, {} dimensions, {} channels at the bottleneck".format(*wanted),
                 fix=f"set {self.first_stage}, and first.model.base_channels to the BSUNet's model.base_channels",
             )
         self._encoding = [net.eval().requires_grad_(requires_grad=False)]

@@ -66,6 +66,9 @@ class SegmentationTask(LightningModule):
     first_stage: ClassVar[str] = ""
     """What must be trained before, and how to ask for it; empty for tasks of one stage. See `use_first`."""
 
+    first_labels_images: ClassVar[bool] = True
+    """Whether the network of the first stage is given images; if not, label maps."""
+
     labels_images: ClassVar[bool] = True
     """Whether the trained network takes images, so that it can label files."""
 

@@ -1,0 +1,188 @@
+"""Cards of the networks: measured figures, drawings of real data flow, and a hand-written part that stays."""
+
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from run_jobs import composed
+from torch import nn
+
+from seglab.errors import ConfigError
+from seglab.nets.base import Faithfulness
+from seglab.nets.unet import UNet
+from seglab.run.cards import RESULTS, card, drawings, faithfulness_words, write_cards
+from seglab.run.catalogue import names
+from seglab.run.graph import IMAGE, LOGITS, Graph
+from seglab.run.info import info
+from seglab.run.layout import BOX_H, BOX_W, place
+from seglab.run.measures import activation_bytes, n_multiply_adds, receptive_field
+from seglab.run.networks import build_net, default_node, graph_of, node_of
+
+ZOO = Path(__file__).resolve().parents[2] / "docs/zoo"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def lines_of(text: str, *starts: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(tuple(f"| {start} |" for start in starts))]
+
+
+def graph(name: str, dims: int = 2) -> Graph:
+    found = graph_of(node_of(name), dims)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", ["unet", "unet3d", "multiresunet"])
+def test_a_card_has_the_figures_of_the_committed_one(name: str) -> None:
+    committed = (ZOO / f"{name}.md").read_text(encoding="utf-8")
+    assert lines_of(card(name), "parameters", "multiply-adds") == lines_of(committed, "parameters", "multiply-adds")
+
+
+def test_what_is_written_below_the_results_survives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "unet3d.md").write_text(
+        f"# old\n\n{RESULTS}\n\nDice 0.9, *by hand*\n\n{RESULTS}\n\n## Curves\n", "utf-8"
+    )
+    info(composed("info", ["what=cards", f"output={tmp_path}", "only=[unet3d]"]))
+    first = (tmp_path / "unet3d.md").read_text("utf-8")
+    assert first.endswith(f"\n\n{RESULTS}\n\nDice 0.9, *by hand*\n\n{RESULTS}\n\n## Curves\n")
+    assert "# old" not in first and "1 card(s) written" in capsys.readouterr().out
+    assert {file.name for file in tmp_path.iterdir()} == {"unet3d.md", "unet3d.svg", "index.md"}
+    index = (tmp_path / "index.md").read_text("utf-8")
+    assert index.endswith(f"\n{RESULTS}\n") and all(f"[{name}]({name}.md)" in index for name in names("model"))
+
+
+def test_an_unknown_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="dcunet"):
+        write_cards(tmp_path, ["dcunett"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_word_for_faithfulness_is_explained() -> None:
+    assert list(faithfulness_words()) == list(Faithfulness.__args__)
+    assert all(len(meaning) > 20 for meaning in faithfulness_words().values())
+
+
+def test_own_defaults_keep_what_makes_a_choice_of_a_class_another_network() -> None:
+    assert default_node("r2attunet") == {"_target_": "seglab.nets.r2unet.R2UNet", "attention": True}
+    assert default_node("r2unet") == {"_target_": "seglab.nets.r2unet.R2UNet", "attention": False}
+    assert default_node("unet") == {"_target_": "seglab.nets.unet.UNet"}
+    net = build_net(default_node("cascade"), 2)
+    assert net is not None and net.num_classes == 3
+
+
+def tiny(n_poolings: int = 1) -> UNet:
+    return UNet(in_channels=1, num_classes=2, base_channels=2, n_poolings=n_poolings)
+
+
+def test_multiply_adds_are_those_counted_by_hand() -> None:
+    encoder = 16 * 16 * 9 * (1 * 2 + 2 * 2) + 8 * 8 * 9 * (2 * 4 + 4 * 4)
+    decoder = 8 * 8 * 4 * (4 * 2) + 16 * 16 * 9 * (4 * 2 + 2 * 2)
+    assert n_multiply_adds(tiny(), (16, 16)) == encoder + decoder + 16 * 16 * 2 * 2
+
+
+def test_activations_are_those_counted_by_hand_and_the_same_without_memory() -> None:
+    full, half = 4 * 16 * 16, 4 * 8 * 8  # bytes of one channel in float32
+    # image, two convolutions, pooled with its indices, two convolutions, joined, two convolutions
+    by_hand = full * (1 + 2 + 2) + half * (2 + 2 * 2 + 4 + 4) + full * (4 + 2 + 2)
+    assert activation_bytes(tiny(), (16, 16)) == by_hand
+    assert activation_bytes(tiny().to("meta"), (16, 16)) == by_hand
+
+
+def test_receptive_field_of_a_small_unet_is_that_found_by_hand() -> None:
+    # 5 px for the last two convolutions, under which lie at most 3 of half the size; two convolutions below make them
+    # 7, which are 14 px, and the first two convolutions add 4
+    assert receptive_field(tiny()) == ((18, 18), True)
+
+
+class Global(UNet):
+    """Adds the mean of the image to every pixel."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return super().forward(image) + image.mean(dim=(2, 3), keepdim=True)
+
+
+def test_a_network_that_sees_the_whole_image_has_no_bounded_field() -> None:
+    field, is_bounded = receptive_field(Global(in_channels=1, num_classes=2, base_channels=1, n_poolings=1))
+    assert field == (4096, 4096) and not is_bounded
+
+
+def test_unet_has_its_levels_and_its_skips() -> None:
+    found = graph("unet")
+    assert found.blocks[0].name == IMAGE and found.blocks[-1].name == LOGITS
+    levels = {block.name: block.level for block in found.blocks}
+    channels = {block.name: block.channels for block in found.blocks}
+    assert [levels[f"encoder.{n}"] for n in range(5)] == [0, 1, 2, 3, 4]
+    assert [channels[f"decoder.{n}"] for n in range(4)] == [128, 64, 32, 16]
+    skips = {(f"encoder.{n}", f"decoder.{3 - n}") for n in range(4)}
+    chain = [IMAGE, *(f"encoder.{n}" for n in range(5)), *(f"decoder.{n}" for n in range(4)), "head", LOGITS]
+    assert set(found.edges) == skips | set(pairwise(chain))
+
+
+def test_data_flows_as_the_papers_draw_it() -> None:
+    assert {source for source, target in graph("unetpp").edges if target == "nodes.0_3"} == {
+        "encoder.0",
+        "nodes.0_1",
+        "nodes.0_2",
+        "nodes.1_2",
+    }
+    assert {source for source, target in graph("full_attention_unet").edges if target == "decoder.0"} == {
+        f"encoder.{n}" for n in range(5)
+    }
+    assert ("res_paths.0", "decoder.3") in graph("dcunet").edges
+    assert not any(
+        source.startswith("encoder.downs") for source, target in graph("encoding_unet").edges if "deco" in target
+    )
+    assert graph("bsunet").supervised == {"encoder.dense"}
+    assert len({block.name.split(".")[1] for block in graph("e1d3").blocks if "decoders" in block.name}) > 1
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_a_drawing_is_sound_and_has_one_box_per_block(name: str) -> None:
+    for file, svg in drawings(name).items():
+        root = ET.fromstring(svg)
+        found = graph(name, 3 if file.endswith("_3d.svg") else root_dims(name))
+        boxes = [node for node in root.iter(f"{SVG}g") if node.get("class") == "block"]
+        titles = [box.findtext(f"{SVG}title", "").partition(":")[0] for box in boxes]
+        assert Counter(titles) == Counter(block.name for block in found.blocks)
+        assert root.findtext(f"{SVG}title") and root.findtext(f"{SVG}desc")
+        assert len([node for node in root.iter(f"{SVG}path") if node.get("marker-end")]) == len(found.edges)
+        assert len(svg) < 60_000 and "prefers-color-scheme:dark" in svg
+        assert (ZOO / file).is_file()
+
+
+def root_dims(name: str) -> int:
+    return 2 if graph_of(node_of(name), 2) is not None else 3
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_no_two_boxes_of_a_drawing_touch_and_data_flows_to_the_right(name: str) -> None:
+    found = graph(name, root_dims(name))
+    boxes = place(found)
+    assert len({(box.column, box.row, box.lane) for box in boxes.values()}) == len(boxes)
+    for one, two in pairwise(sorted(boxes.values(), key=lambda box: (box.y, box.x))):
+        assert abs(one.x - two.x) > BOX_W or abs(one.y - two.y) > BOX_H
+    assert all(boxes[source].x < boxes[target].x for source, target in found.edges)
+
+
+def test_skips_of_unet_are_horizontal() -> None:
+    root = ET.fromstring(drawings("unet")["unet.svg"])
+    paths = {path.findtext(f"{SVG}title", ""): path.get("d", "") for path in root.iter(f"{SVG}path")}
+    assert re.fullmatch(r"M(\S+) (\S+)L\S+ \2", paths["encoder.0 to decoder.3"])
+
+
+def test_a_drawing_is_the_same_each_time() -> None:
+    assert drawings("unet3d") == drawings("unet3d")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_committed_cards_are_up_to_date(tmp_path: Path) -> None:
+    for file in ZOO.glob("*.md"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    write_cards(tmp_path)
+    made = {file.name: file.read_text("utf-8") for file in tmp_path.iterdir()}
+    assert made == {file.name: file.read_text("utf-8") for file in ZOO.iterdir()}

@@ -1,0 +1,103 @@
+"""What works with a network is measured, and what was measured ends up in a table."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from run_jobs import composed
+from torch import Tensor, nn
+
+from seglab.errors import ConfigError
+from seglab.nets.base import SegmentationNet
+from seglab.run.catalogue import CONF, names
+from seglab.run.compatibility import TITLES, example, fault, measure, narrow_net
+from seglab.run.info import info
+from seglab.run.networks import class_of, node_of
+
+
+class OneByOne(SegmentationNet):
+    """The smallest network: one convolution of one pixel."""
+
+    def __init__(self) -> None:
+        super().__init__(in_channels=1, num_classes=2, spatial_dims=2)
+        self.conv = nn.Conv2d(1, 2, kernel_size=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.check_input(image)
+        return self.conv(image)
+
+
+class Branching(OneByOne):
+    """Its way through depends on the values of the image: two graphs."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) if image.sum() > 0 else -super().forward(image)
+
+
+class Rooted(OneByOne):
+    """A square root of zero, whose gradient is infinite."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (super().forward(image) * 0).sqrt()
+
+
+class Limited(OneByOne):
+    """Says what it cannot do."""
+
+    unsupported: ClassVar[Mapping[str, str]] = {"compile": "its lists change their length"}
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_every_reason_stands_under_a_known_name(name: str) -> None:
+    assert set(class_of(node_of(name)).unsupported) <= set(TITLES)
+
+
+def test_a_fault_says_what_went_wrong() -> None:
+    image = torch.rand(2, 1, 8, 8)
+    assert fault("compile", Branching(), image).startswith("Unsupported: Data-dependent branching")
+    assert fault("bf16", Rooted(), image) == "the gradient of conv.weight is not finite"
+    assert fault("channels_last", Rooted(), image) == "the gradient of conv.weight is not finite"
+    assert fault("onnx", OneByOne(), image) == fault("bf16", OneByOne(), image) == ""
+    assert fault("channels_last", OneByOne(), image) == ""
+
+
+def test_what_the_network_says_itself_is_not_measured() -> None:
+    cells = measure(Limited())
+    assert cells["compile"] == "no: its lists change their length" and cells["onnx"] == "yes"
+
+
+@pytest.mark.parametrize("name", ["unet", "vnet", "dcunet"])
+def test_no_level_of_the_example_has_fewer_slices_than_a_kernel(name: str) -> None:
+    net, is_thin = narrow_net(name, 3), []
+    assert net is not None
+    for module in net.modules():
+        if isinstance(module, nn.Conv3d):
+            module.register_forward_pre_hook(lambda conv, x: is_thin.append(x[0].shape[2] < conv.kernel_size[0]))
+    with torch.no_grad():
+        net.train()(example(net))
+    assert is_thin and not any(is_thin)
+
+
+def test_an_unknown_network_is_refused_and_the_file_left_as_it_was(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="only=\\[unett\\]"):
+        info(composed("info", ["what=compatibility", f"output={tmp_path}", "only=[unett]"]))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_info_measures_what_it_is_asked_and_keeps_the_other_rows(tmp_path: Path) -> None:
+    file = tmp_path / "compatibility.md"
+    old = ["| smp | 2-D | kept | yes | yes | yes |", "| unet | 2-D | measured again | yes | yes | yes |"]
+    file.write_text("\n".join(["# What works where", *old, "text"]))
+    info(composed("info", ["what=compatibility", f"output={tmp_path}", "only=[unet]"]))
+    rows = [line for line in file.read_text().splitlines() if line.startswith("| ")][2:]
+    assert rows == [old[0], "| unet | 2-D | yes | yes | yes | yes |", "| unet | 3-D | yes | yes | yes | yes |"]
+    assert f"torch {torch.__version__}" in file.read_text()
+
+
+def test_the_table_of_the_documentation_has_every_network() -> None:
+    text = (CONF.parent / "docs" / "zoo" / "compatibility.md").read_text()
+    assert all(f"| {name} |" in text for name in names("model"))
