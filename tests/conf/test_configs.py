@@ -434,3 +434,19 @@ def test_an_own_package_that_python_does_not_find_is_answered_with_the_path_to_s
     with pytest.raises(ConfigError, match="cannot be imported") as caught:
         locate("nowhere.mynet.MyNet", "model")
     assert "PYTHONPATH=<folder>" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("node", "target", "named"),
+    [
+        ("model", "torch.nn.Identity", "model=..."),
+        ("task", "seglab.losses.cldice.ClDiceLoss", "task=segmentation"),
+    ],
+)
+def test_a_model_that_is_no_network_and_a_task_that_is_none_are_refused(node: str, target: str, named: str) -> None:
+    config = composed("data=crack")
+    spec = spec_of(config, 2)
+    config[node] = {"_target_": target}
+    with pytest.raises(ConfigError) as caught:
+        build_task(config, spec)
+    assert named in caught.value.fix

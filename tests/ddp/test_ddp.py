@@ -114,3 +114,31 @@ def test_a_sweep_over_several_devices_is_refused(paths: list[str]) -> None:
     assert (
         done.returncode != 0 and "a sweep in one process cannot train on several devices" in done.stderr + done.stdout
     )
+
+
+def test_both_stages_of_a_distillation_run_on_two_processes_in_one_command(paths: list[str], tmp_path: Path) -> None:
+    runs = [*paths[:2], f"paths.runs_dir={tmp_path}", "logger=csv", "trainer.devices=2"]
+    short = ["trainer.limit_train_batches=2", "trainer.max_epochs=1"]
+    teacher = ["task=distillation", "model@first.model=unet", "first.model.base_channels=2"]
+    done = job("src/train.py", *TINY, *runs, *short, *teacher)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folders = list(tmp_path.iterdir())
+    assert len(folders) == 1, "all processes share one folder"
+    for folder, width in ((folders[0], 4), (folders[0] / "first", 2)):
+        record = read(folder / "run.json")
+        assert record["world_size"] == 2 and record["config"]["model"]["base_channels"] == width
+        assert read(folder / "result.json")["status"] == "finished"
+        assert len(list(folder.glob("csv/version_*"))) == 1
+        assert len((folder / "cases.csv").read_text().splitlines()) == 9
+    assert done.stdout.count("second stage") == 1
+
+
+def test_a_network_with_parameters_that_plain_training_leaves_aside_runs_on_two_processes(
+    paths: list[str], tmp_path: Path
+) -> None:
+    runs = [*paths[:2], f"paths.runs_dir={tmp_path}", "logger=csv", "trainer.devices=2"]
+    short = ["trainer.limit_train_batches=2", "test=false"]
+    done = job("src/train.py", *TINY, *runs, *short, "model=bottleneck_head_unet", "task=segmentation")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = tmp_path.iterdir()
+    assert read(folder / "result.json")["status"] == "finished" and read(folder / "run.json")["world_size"] == 2

@@ -125,7 +125,7 @@ def test_the_network_is_built_from_its_file_for_2d_and_3d(tmp_path: Path, monkey
         net = make({**node, "base_channels": 2}, "model", in_channels=1, num_classes=2, spatial_dims=dims)
         assert net(torch.zeros(1, 1, *[32] * dims)).shape == (1, 2, *[32] * dims)
     for name in [name for name in sys.modules if name.partition(".")[0] == "mynets"]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
 
 
 @pytest.mark.slow

@@ -172,7 +172,6 @@ REFUSED = {
         [*DISTILLATION, "first.model.norm=null", "data.patch_size=[16,16]", "data.batch_size=1"],
         "data.batch_size=2",
     ),
-    "an unknown metric": ([*DISTILLATION, "callbacks.checkpoint.monitor=val/dice/mena"], "val/dice/mean"),
     "another width": ([*BS, *ENCODING, "first.model.base_channels=4"], "model.base_channels"),
     "an encoding network of images": ([*BS, *ENCODING[:2]], "task@first.task=label_encoding"),
     "a network without bottleneck": (["task=bottleneck_supervision", *ENCODING], "set model=bsunet"),

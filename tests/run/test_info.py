@@ -7,6 +7,7 @@ import pytest
 from run_jobs import composed
 
 from seglab.errors import ConfigError
+from seglab.nets.base import Faithfulness
 from seglab.run.catalogue import CONF, choices, help_lines, names
 from seglab.run.info import info
 
@@ -26,6 +27,14 @@ def test_models_have_dimensions_and_parameters(capsys: pytest.CaptureFixture[str
         assert all(number > 10_000 for number in row["parameters"].values()), name
 
 
+def test_models_say_where_they_come_from_and_how_faithful_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in listed(capsys, "models")}
+    assert rows["unet"]["paper"] == "https://arxiv.org/abs/1505.04597"
+    assert rows["unet"]["faithfulness"] == "faithful" and rows["smp"]["faithfulness"] == "reference"
+    for name, row in rows.items():
+        assert row["paper"].startswith("https://") and row["faithfulness"] in Faithfulness.__args__, name
+
+
 @pytest.mark.parametrize("what", ["data", "losses", "metrics"])
 def test_everything_else_is_listed_with_its_documentation(capsys: pytest.CaptureFixture[str], what: str) -> None:
     rows = listed(capsys, what)
@@ -36,6 +45,7 @@ def test_the_table_names_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     info(composed("info", []))
     shown = capsys.readouterr().out
     assert all(name in shown for name in names("model")) and "2, 3" in shown
+    assert "https://arxiv.org/abs/1505.04597  faithful" in shown
 
 
 @pytest.mark.parametrize("override", ["what=model", "format=xml"])

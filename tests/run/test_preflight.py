@@ -16,7 +16,7 @@ from seglab.nets.unet import UNet
 from seglab.run.build import build
 from seglab.run.engine import Engine, computes_in_bf16
 from seglab.run.fit import fit
-from seglab.run.preflight import check_supported, sound_precision
+from seglab.run.preflight import check_patch, check_supported, sound_precision
 
 PLAIN = {"accelerator": "cpu", "precision": "32-true", "channels_last": False}
 
@@ -111,3 +111,15 @@ def test_the_precision_of_a_thin_level_is_left_only_on_cpus_and_refused_only_by_
     assert auto.resolved_precision == "32-true"
     with pytest.raises(ConfigError, match=r"trainer\.precision=auto"):
         sound_precision(half, has_thin_level=True)
+
+
+@pytest.mark.parametrize(("model", "has_some"), [("bottleneck_head_unet", True), ("unet", False)])
+def test_ddp_looks_for_parameters_that_a_step_leaves_aside_only_where_there_are_some(
+    crack_root: Path, cache_dir: Path, tmp_path: Path, model: str, has_some: bool
+) -> None:
+    size = ["data.patch_size=[64,64]", f"model={model}", "model.base_channels=2", "trainer.devices=2"]
+    overrides = [*SMALL, f"data.root={crack_root}", f"paths.cache_dir={cache_dir}", *size]
+    config = OmegaConf.to_container(composed("train", overrides, tmp_path), resolve=True)
+    run = build(config, tmp_path)  # type: ignore[arg-type]
+    assert check_patch(run.task, 2).leaves_unused == has_some
+    assert run.trainer.strategy._ddp_kwargs["find_unused_parameters"] == has_some

@@ -94,6 +94,7 @@ class UNetPlusPlus(SegmentationNet):
 
     @depth.setter
     def depth(self, depth: int) -> None:
+        """Prune to another head; every head is there only with deep supervision."""
         check_range("UNetPlusPlus", "depth", depth, at_least=1, below=N_POOLINGS + 1)
         if depth < N_POOLINGS and not self.deep_supervision:
             raise ConfigError(

@@ -86,7 +86,7 @@ def build_task(config: Config, spec: DataSpec) -> SegmentationTask:
     """Network, loss, optimizer and schedule for data of this kind."""
     node = config.get("task") or PLAIN_TASK
     parts = TaskParts(
-        net=make(config["model"], "model", **task_class(config).net_arguments(spec)),
+        net=build_net(config, spec),
         loss=make(with_background(config["loss"], spec), "loss"),
         optimizer=make(config["optimizer"], "optimizer"),
         scheduler=make(config["scheduler"], "scheduler"),
@@ -98,6 +98,23 @@ def build_task(config: Config, spec: DataSpec) -> SegmentationTask:
     )
     task: SegmentationTask = make(node, "task", parts=parts)
     return task
+
+
+def build_net(config: Config, spec: DataSpec) -> SegmentationNet:
+    """The configured network, with the channels and classes that the task gives it for this data.
+
+    Raises:
+        ConfigError: the model is no SegmentationNet.
+    """
+    net = make(config["model"], "model", **task_class(config).net_arguments(spec))
+    if not isinstance(net, SegmentationNet):
+        raise ConfigError(
+            "model is no network that can be trained here",
+            given=f"model._target_={config['model'].get('_target_')}",
+            allowed="a subclass of seglab.nets.base.SegmentationNet",
+            fix="derive it from SegmentationNet, as docs/add_a_network.md shows, or choose another model=...",
+        )
+    return net
 
 
 def task_class(config: Config) -> type[SegmentationTask]:

@@ -91,7 +91,7 @@ def build_net(node: Node, dims: int, *, num_classes: int | None = None, device: 
 
 
 def graph_of(node: Node, dims: int) -> Graph | None:
-    """Blocks of a network and the data between them; with more classes if some of its blocks are per class."""
+    """Blocks of a network and the data between them; with more classes if some of its parts are per class."""
     return _graph_of(json.dumps(node), dims)
 
 
@@ -100,9 +100,8 @@ def _graph_of(node: str, dims: int) -> Graph | None:
     few = build_net(json.loads(node), dims)
     if few is None:
         return None
-    many = build_net(json.loads(node), dims, num_classes=few.num_classes + 2)
-    graphs = [trace(net) for net in (few, many) if net is not None]
-    return max(graphs, key=lambda graph: len(graph.blocks))
+    many = build_net(json.loads(node), dims, num_classes=few.num_classes + 2) or few
+    return trace(max(few, many, key=lambda net: len(list(net.modules()))))
 
 
 def _defaults(node: Node) -> Node:
