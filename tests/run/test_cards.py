@@ -42,7 +42,7 @@ def tiny() -> UNet:
     return UNet(in_channels=1, num_classes=2, base_channels=2, n_poolings=1)
 
 
-@pytest.mark.parametrize("name", ["unet", "unet3d", "multiresunet"])
+@pytest.mark.parametrize("name", ["unet", "unet3d", "vnet"])
 def test_a_card_has_the_figures_of_the_committed_one(name: str) -> None:
     committed = (ZOO / f"{name}.md").read_text("utf-8")
     for row in ("parameters", "multiply-adds"):

@@ -163,7 +163,6 @@ REFUSED = {
     "a model for one stage": (TEACHER, "leave first.* out"),
     "a run for one stage": (["first.run=somewhere"], "leave first.* out"),
     "a loss for one stage": (["loss@first.loss=dice"], "leave first.* out"),
-    "epochs for one stage": (["first.max_epochs=3"], "leave first.* out"),
     "no epochs": ([*DISTILLATION, "first.max_epochs=0"], "trainer.max_epochs"),
     "a third stage": ([*DISTILLATION, "task@first.task=distillation"], "name that in first.run"),
     "a teacher of masks": ([*DISTILLATION, "task@first.task=label_encoding"], "and no other first.task"),

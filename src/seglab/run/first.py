@@ -149,7 +149,7 @@ def _has_finished(folder: Path) -> bool:
 
 
 def _refuse_unused(config: Config, first: Config) -> None:
-    given = [name for name in ("run", "max_epochs", *NODES) if first.get(name) is not None]
+    given = [name for name in ("run", *NODES) if first.get(name) is not None]
     if given:
         raise ConfigError(
             f"{task_class(config).__name__} has no first stage",
