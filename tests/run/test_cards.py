@@ -101,6 +101,15 @@ def test_receptive_field_of_a_small_unet_is_that_found_by_hand() -> None:
     assert receptive_field(tiny()) == ((18, 18), True)
 
 
+def test_the_field_of_a_cascade_is_that_of_its_networks_one_after_the_other() -> None:
+    inner = {"_target_": "seglab.nets.unet.UNet", "_partial_": True, "base_channels": 2, "n_poolings": 1}
+    node = {"_target_": "seglab.nets.cascade.Cascade", "first": inner, "second": inner}
+    net = build_net(node, 2, device="cpu")
+    assert net is not None
+    (width, height), is_bounded = receptive_field(net)
+    assert 32 <= width == height <= 18 + 18 - 1 and is_bounded
+
+
 class Global(UNet):
     """Adds the mean of the image to every pixel."""
 

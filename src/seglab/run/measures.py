@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from seglab.nets.base import SegmentationNet
@@ -182,6 +183,14 @@ def _mean_instead(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor)
     return mean
 
 
+class _Attached(TorchFunctionMode):
+    """Lets the gradient pass where a network detaches what it nevertheless depends on."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call any function but `detach`."""
+        return args[0] if func is Tensor.detach else func(*args, **(kwargs or {}))
+
+
 def _reaches_border(net: SegmentationNet, axis: int, length: int) -> bool:
     """Whether a pixel in the middle depends on the first or last pixel of the image."""
     ranges, length = _ranges(net, axis, length, (0, net.size_multiple - 1))
@@ -200,7 +209,8 @@ def _ranges(net: SegmentationNet, axis: int, length: int, places: Sequence[int])
     wanted = [1] * net.spatial_dims
     wanted[axis] = length
     image = torch.ones(1, 1, *net.input_size_for(wanted), dtype=torch.float64, requires_grad=True)
-    line = net(image).sum(dim=1).movedim(axis + 1, -1)[0]  # (..., length)
+    with _Attached():
+        line = net(image).sum(dim=1).movedim(axis + 1, -1)[0]  # (..., length)
     across = [n // 2 for n in line.shape[:-1]]
     other_axes = [n for n in range(image.ndim) if n != axis + 2]
     ranges = []
