@@ -278,7 +278,8 @@ def test_what_a_task_asks_for_as_its_first_stage_can_be_typed(task: str) -> None
     wanted = task_class(composed(f"task={task}")).first_stage
     if wanted:
         stage = stage_config(composed(f"task={task}", *wanted.split()))
-        assert not task_class(stage).first_stage and stage["model"]["_target_"] and stage["first"] == {}
+        assert not task_class(stage).first_stage and stage["model"]["_target_"]
+        assert stage["first"] == stage["logger"] == {}
         assert task_class(stage).labels_images == task_class(composed(f"task={task}")).first_labels_images
 
 
