@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: help setup train test test-all check clean
+.PHONY: help setup train test test-all test-exhaustive check clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -31,7 +31,10 @@ test: check  ## check, then the fast tests
 	$(PYTEST)
 
 test-all: check  ## check, then the tests of all lanes: fast, slow and ddp
-	$(PYTEST) -m ""
+	$(PYTEST) -m "not exhaustive"
+
+test-exhaustive: setup  ## the lane that CI leaves out: every network compiled and exported, an hour or more
+	$(PYTEST) -m exhaustive
 
 clean:  ## remove caches of tools; .venv, runs/ and cache/ stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist

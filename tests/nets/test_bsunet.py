@@ -118,6 +118,7 @@ def test_a_shift_by_32_pixels_shifts_the_logits() -> None:
     assert left.std() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_encoding_network_learns_to_reproduce_label_maps() -> None:
     net, mask = small(EncodingUNet).train(), discs()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)

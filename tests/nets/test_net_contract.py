@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -39,24 +40,14 @@ from seglab.run.compatibility import ATOL, RTOL, compiled_logits, onnx_logits, p
 
 GOLDEN_KEYS = json.loads(GOLDEN_FILE.read_text())
 FIRST_ROWS = list({row[0]: name for name, row in reversed(TABLE.items())}.values())  # one for each class
-LONG_TO_TRACE = (  # hundreds of operations, 2 to 5 s; the slow tests trace every row
-    "dcunet.DCUNet",
-    "multiresunet.MultiResUNet",
-    "full_attention_unet.FullAttentionUNet",
-    "r2unet.R2UNet",
-    "sdunet.SDUNet",
-    "inception_unet.InceptionUNet",
-    "smp.SMP",
-    "orthogonal.OrthogonalFusion",
-    "unetpp.UNetPlusPlus",
-    "residual_unet.ResidualUNet",
-    "bsunet.BSUNet",
-    "bsunet.EncodingUNet",
-    "attention_unet.AttentionUNet",
-    "dense_unet.DenseUNet",
-    "implicit_unet.ImplicitUNet",
-)
+TRACED_AT_ONCE = ("unet-2d", "vnet-2d-paper")  # the others take seconds each
 every_net = pytest.mark.parametrize("name", TABLE)
+
+
+def graded(fast: Sequence[str] = (), slow: Sequence[str] = ()) -> pytest.MarkDecorator:
+    """Every row of the table, each in the lane that its time allows: a row in neither list is exhaustive."""
+    marks = {name: pytest.mark.slow if name in slow else pytest.mark.exhaustive for name in TABLE if name not in fast}
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks.get(name, ())) for name in TABLE])
 
 
 def biases_that_a_norm_removes(net: nn.Module) -> set[int]:
@@ -170,7 +161,7 @@ def test_weights_survive_a_file(name: str, tmp_path: Path) -> None:
         assert torch.equal(net.eval()(image[:1]), twin.eval()(image[:1]))
 
 
-@pytest.mark.parametrize("name", [name for name in FIRST_ROWS if TABLE[name][0] not in LONG_TO_TRACE])
+@graded(fast=TRACED_AT_ONCE, slow=TABLE)
 def test_is_one_graph_with_the_same_logits(name: str) -> None:
     net, image = built(name), images(name, n=1)
     torch._dynamo.reset()
@@ -179,17 +170,15 @@ def test_is_one_graph_with_the_same_logits(name: str) -> None:
         torch.testing.assert_close(compiled(image), net(image))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
-@every_net
+@graded(slow=["unet-2d"])
 def test_compiles_with_the_default_backend_to_the_same_logits(name: str) -> None:
     net, image = build(name), images(name, n=1)
     torch.testing.assert_close(compiled_logits(net, image), plain_logits(net, image), rtol=RTOL, atol=ATOL)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-@every_net
+@graded(slow=FIRST_ROWS)
 def test_onnxruntime_gives_the_same_logits(name: str) -> None:
     net, image = build(name), images(name, n=1)
     torch.testing.assert_close(onnx_logits(net, image), plain_logits(net, image), rtol=RTOL, atol=ATOL)
@@ -205,7 +194,7 @@ def test_a_step_in_bfloat16_or_channels_last_is_finite(name: str, bf16: bool, ch
     assert not training_fault(build(name), image, bf16=bf16, channels_last=channels_last)
 
 
-@every_net
+@graded(fast=FIRST_ROWS, slow=TABLE)
 def test_runs_in_bfloat16_and_channels_last(name: str) -> None:
     is_2d = TABLE[name][1]["spatial_dims"] == 2
     layout = torch.channels_last if is_2d else torch.channels_last_3d

@@ -42,7 +42,9 @@ def tiny() -> UNet:
     return UNet(in_channels=1, num_classes=2, base_channels=2, n_poolings=1)
 
 
-@pytest.mark.parametrize("name", ["unet", "unet3d", "vnet"])
+@pytest.mark.parametrize(
+    "name", ["unet", pytest.param("unet3d", marks=pytest.mark.slow), pytest.param("vnet", marks=pytest.mark.slow)]
+)
 def test_a_card_has_the_figures_of_the_committed_one(name: str) -> None:
     committed = (ZOO / f"{name}.md").read_text("utf-8")
     for row in ("parameters", "multiply-adds"):
@@ -50,6 +52,7 @@ def test_a_card_has_the_figures_of_the_committed_one(name: str) -> None:
         assert line in committed and line.count("|") == 6
 
 
+@pytest.mark.slow
 def test_what_is_written_below_the_results_survives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     by_hand = f"{RESULTS}\n\nDice 0.9, *by hand*\n\n{RESULTS}\n\n## Curves\n"
     (tmp_path / "unet3d.md").write_text(f"# old\n\n{by_hand}", "utf-8")
@@ -134,6 +137,7 @@ def test_unet_has_its_levels_and_its_skips() -> None:
     assert set(found.edges) == skips | set(pairwise(chain))
 
 
+@pytest.mark.slow
 def test_data_flows_between_the_blocks_as_the_papers_say() -> None:
     def sources(name: str, block: str) -> set[str]:
         return {source for source, target in graph(name).edges if target == block}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seglab.errors import ConfigError
 from seglab.nets.base import SegmentationNet
-from seglab.run.catalogue import CONF, names
+from seglab.run.catalogue import names
 from seglab.run.compatibility import TITLES, example, fault, measure, narrow_net
 from seglab.run.info import info
 from seglab.run.networks import class_of, node_of
@@ -96,8 +96,3 @@ def test_info_measures_what_it_is_asked_and_keeps_the_other_rows(tmp_path: Path)
     rows = [line for line in file.read_text().splitlines() if line.startswith("| ")][2:]
     assert rows == [old[0], "| unet | 2-D | yes | yes | yes | yes |", "| unet | 3-D | yes | yes | yes | yes |"]
     assert f"torch {torch.__version__}" in file.read_text()
-
-
-def test_the_table_of_the_documentation_has_every_network() -> None:
-    text = (CONF.parent / "docs" / "zoo" / "compatibility.md").read_text()
-    assert all(f"| {name} |" in text for name in names("model"))

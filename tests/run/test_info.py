@@ -36,6 +36,7 @@ def test_everything_else_is_listed_with_its_documentation(capsys: pytest.Capture
     assert len(rows) >= 3 and all(row["name"] and len(row["doc"]) > 10 and row["dims"] for row in rows)
 
 
+@pytest.mark.slow
 def test_the_table_names_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     info(composed("info", []))
     shown = capsys.readouterr().out

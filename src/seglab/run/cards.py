@@ -9,14 +9,13 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
-from seglab.errors import ConfigError
 from seglab.files import write_text
 from seglab.nets.base import SegmentationNet
 from seglab.run.architecture import draw
 from seglab.run.catalogue import CONF, docstring, first_line, module_docstring, names
 from seglab.run.graph import Graph
 from seglab.run.measures import SIZES, Measured, measure, n_parameters
-from seglab.run.networks import build_net, class_of, default_node, graph_of, node_of
+from seglab.run.networks import build_net, chosen, class_of, default_node, graph_of, node_of
 
 RESULTS = "## Results"
 DIFFERS = re.compile(r"^(?=Differs from|Our reconstruction)", re.MULTILINE)
@@ -51,16 +50,8 @@ def write_cards(folder: Path, only: Sequence[str] | None = None) -> list[Path]:
     Raises:
         ConfigError: an unknown network.
     """
-    unknown = sorted(set(only or ()) - set(names("model")))
-    if unknown:
-        raise ConfigError(
-            "there are no such networks",
-            given=f"only=[{','.join(unknown)}]",
-            allowed=", ".join(names("model")),
-            fix="leave only out to write the cards of all networks",
-        )
     cards = []
-    for name in names("model") if only is None else only:
+    for name in chosen(only):
         for file, svg in drawings(name).items():
             write_text(folder / file, svg)
         cards.append(_write(folder / f"{name}.md", card(name)))
@@ -95,7 +86,8 @@ def index() -> str:
     paragraphs = [
         MADE,
         "# Networks",
-        "Each is a choice of `model=`. Parameters are those of its configuration in `conf/model`; its card has more.",
+        "Each is a choice of `model=`. Parameters are those of its configuration in `conf/model`; its card has more. "
+        "[What works where](compatibility.md) tells which of them compile, export and train in mixed precision.",
         _table(
             ["network", "paper", "faithfulness", "dimensions", "2-D parameters", "3-D parameters"], _index_rows(), 4
         ),
