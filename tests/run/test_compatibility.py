@@ -1,6 +1,7 @@
 """What works with a network is measured, and what was measured ends up in a table."""
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 from seglab.errors import ConfigError
 from seglab.nets.base import SegmentationNet
 from seglab.run.catalogue import names
-from seglab.run.compatibility import TITLES, example, fault, measure, narrow_net
+from seglab.run.compatibility import TITLES, example, fault, measure
 from seglab.run.info import info
-from seglab.run.networks import class_of, node_of
+from seglab.run.networks import class_of, narrow_net, node_of
 
 
 class OneByOne(SegmentationNet):
@@ -95,4 +96,4 @@ def test_info_measures_what_it_is_asked_and_keeps_the_other_rows(tmp_path: Path)
     info(composed("info", ["what=compatibility", f"output={tmp_path}", "only=[unet]"]))
     rows = [line for line in file.read_text().splitlines() if line.startswith("| ")][2:]
     assert rows == [old[0], "| unet | 2-D | yes | yes | yes | yes |", "| unet | 3-D | yes | yes | yes | yes |"]
-    assert f"torch {torch.__version__}" in file.read_text()
+    assert f"torch {version('torch')}" in file.read_text()

@@ -14,7 +14,7 @@ from seglab.errors import ConfigError
 from seglab.files import write_text
 from seglab.nets.base import SegmentationNet
 from seglab.run.catalogue import names
-from seglab.run.networks import build_net, chosen, narrow_nodes, node_of
+from seglab.run.networks import chosen, narrow_net
 from seglab.task.sizes import memory_layout
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -22,8 +22,7 @@ TITLES = {"compile": "torch.compile", "onnx": "ONNX", "bf16": "bfloat16", "chann
 RTOL, ATOL = 1e-3, 1e-4  # between two ways to the same logits, which order their sums differently
 MADE = "<!-- python src/info.py what=compatibility output=docs/zoo makes this file. -->"
 EXPLANATION = """\
-Measured on a CPU on narrow networks with two classes or the fewest that they take; a network refuses by itself what it
-names as unsupported.
+Measured on a CPU on narrow networks with two classes or the fewest that they take.
 
 - **torch.compile** (`trainer.compile=true`): the network is one graph (`fullgraph=True`) with the same logits.
 - **ONNX**: `torch.onnx.export(net, (image,), dynamo=True)` for a fixed size; onnxruntime gives the same logits.
@@ -37,7 +36,7 @@ def write_compatibility(folder: Path, only: Sequence[str] | None = None) -> Path
     """Measure networks one after the other, a minute each on a quiet core, and write them into compatibility.md.
 
     Args:
-        folder: of the file; rows of other networks that it has already are kept.
+        folder: of the file, whose rows of other networks are kept.
         only: choices of conf/model; None for all.
 
     Raises:
@@ -60,15 +59,6 @@ def write_compatibility(folder: Path, only: Sequence[str] | None = None) -> Path
     parts = [MADE, "# What works where", table, EXPLANATION, f"Last measured with {', '.join([python, *versions])}."]
     write_text(file, "\n\n".join(parts) + "\n")
     return file
-
-
-def narrow_net(name: str, dims: int) -> SegmentationNet | None:
-    """The narrowest network of a choice of conf/model on the CPU; None where it does not exist in these dimensions."""
-    torch.manual_seed(0)
-    for node in narrow_nodes(node_of(name)):
-        if (net := build_net(node, dims, device="cpu")) is not None:
-            return net
-    return None
 
 
 def measure(net: SegmentationNet) -> dict[str, str]:

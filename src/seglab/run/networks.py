@@ -90,6 +90,19 @@ def build_net(node: Node, dims: int, *, num_classes: int | None = None, device: 
     return net.to(device)  # some libraries' networks have made a weight on the CPU
 
 
+def narrow_net(name: str, dims: int) -> SegmentationNet | None:
+    """The narrowest network of a choice of conf/model, on the CPU, its weights drawn from seed 0.
+
+    Returns:
+        None if it does not exist in these dimensions.
+    """
+    torch.manual_seed(0)
+    for node in narrow_nodes(node_of(name)):
+        if (net := build_net(node, dims, device="cpu")) is not None:
+            return net
+    return None
+
+
 def graph_of(node: Node, dims: int) -> Graph | None:
     """Blocks of a network and the data between them; with more classes if some of its parts are per class."""
     return _graph_of(json.dumps(node), dims)
