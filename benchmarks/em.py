@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from statistics import fmean, stdev
 
-from runs import finish, losses, score, table, train
+from runs import draw, finish, losses, score, table, train
 
 PUBLISHED = {"unet": 91.1, "multiresunet": 92.0, "dcunet": 92.6}  # mean similarity, %
 
@@ -23,9 +23,11 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/em"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", nargs="*", default=[], help="model=epochs; 150 where not given")
+    parser.add_argument("--curves", type=Path, default=Path("docs/zoo/em_curves.svg"), help="drawing of the losses")
+    parser.add_argument("--compile", nargs="*", default=[], choices=PUBLISHED, help="networks to train compiled")
     given = parser.parse_args()
     epochs = dict.fromkeys(PUBLISHED, 150) | {model: int(n) for model, n in (pair.split("=") for pair in given.epochs)}
-    rows, figures = [], {}
+    rows, figures, drawn = [], {}, {}
     for model, published in PUBLISHED.items():
         found, curves = [], []
         for seed in given.seeds:
@@ -36,6 +38,7 @@ def main() -> None:
                 f"seed={seed}",
                 f"trainer.max_epochs={epochs[model]}",
                 "trainer.precision=32-true",
+                f"trainer.compile={str(model in given.compile).lower()}",
             )
             found.append(score(run_dir))
             curves.append(losses(run_dir))
@@ -52,11 +55,13 @@ def main() -> None:
                 f"{fmean(curve[-1] for curve in curves):.3f}",
             ]
         )
+        drawn[model] = curves
         figures[f"{model}_tanimoto"] = (
             fmean(similarity),
             f">= {published - 5} (published {published})",
             fmean(similarity) >= published - 5,
         )
+    draw(given.curves, drawn)
     print(table(["network", "parameters", "epochs", "IoU %", "Tanimoto %", "published %", "last loss"], rows))
     finish(figures)
 

@@ -1,10 +1,12 @@
 """What the benchmarks of trained networks share: training on the command line, and scores of a run's test slices."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -27,15 +29,31 @@ ONE_THREAD = ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.threads=1
 
 
 def train(run_dir: Path, *overrides: str) -> Path:
-    """`python src/train.py` into `run_dir` on one thread, unless it has finished there; an interrupted run goes on."""
-    result = run_dir / "result.json"
-    if result.is_file() and json.loads(result.read_text())["status"] == "finished":
+    """`python src/train.py` into `run_dir` on one thread, unless it has finished there as long as it is wanted.
+
+    A run that was interrupted, or finished after fewer epochs, goes on.
+    """
+    if finished_epochs(run_dir) == wanted_epochs(overrides):
         return run_dir
-    resumes = (run_dir / "checkpoints" / "last.ckpt").is_file()
-    arguments = [f"resume={run_dir}"] if resumes else [*ONE_THREAD, "logger=csv", "callbacks.progress=null", *overrides]
+    arguments = [*ONE_THREAD, "logger=csv", "callbacks.progress=null", *overrides]
+    if (run_dir / "checkpoints" / "last.ckpt").is_file():
+        arguments = [f"resume={run_dir}", *(text for text in overrides if text.startswith("trainer."))]
     environment = {**os.environ, "RUN_ID": run_dir.name, "SEGLAB_RUNS_DIR": str(run_dir.parent), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, str(ROOT / "src" / "train.py"), *arguments], env=environment, check=True)
     return run_dir
+
+
+def finished_epochs(run_dir: Path) -> int | None:
+    """The epochs of a run that has finished, else None."""
+    result = run_dir / "result.json"
+    is_finished = result.is_file() and json.loads(result.read_text())["status"] == "finished"
+    return read_run(run_dir)["config"]["trainer"]["max_epochs"] if is_finished else None
+
+
+def wanted_epochs(overrides: Sequence[str]) -> int:
+    """The epochs that overrides ask for."""
+    (text,) = (text for text in overrides if text.startswith("trainer.max_epochs="))
+    return int(text.partition("=")[2])
 
 
 @torch.inference_mode()
@@ -80,11 +98,37 @@ def opened_with_data(run_dir: Path) -> tuple[SegmentationTask, SegmentationData]
 
 
 def losses(run_dir: Path) -> list[float]:
-    """The mean training loss of each epoch."""
-    (file,) = run_dir.glob("csv/*/metrics.csv")
-    header, *rows = [line.split(",") for line in file.read_text().splitlines()]
-    place = header.index("train/loss")
-    return [float(row[place]) for row in rows if row[place]]
+    """The mean training loss of each epoch, of all parts of a run that was interrupted."""
+    by_epoch = {}
+    for file in sorted(run_dir.glob("csv/version_*/metrics.csv"), key=lambda file: file.stat().st_mtime):
+        for row in csv.DictReader(file.open()):
+            if row["train/loss"]:
+                by_epoch[int(float(row["epoch"]))] = float(row["train/loss"])
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+
+def draw(file: Path, curves: dict[str, list[list[float]]]) -> None:
+    """Draw the training losses of networks over their epochs as SVG: the mean of the runs, a band from best to worst.
+
+    Args:
+        file: to write.
+        curves: for each network one list of losses per run.
+    """
+    from matplotlib import pyplot, rc_context
+
+    with rc_context({"svg.hashsalt": "seglab", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+        for name, runs in curves.items():
+            by_epoch = list(zip(*runs, strict=True))
+            epochs = range(1, len(by_epoch) + 1)
+            (line,) = axes.plot(epochs, [fmean(values) for values in by_epoch], label=name)
+            band = [[side(values) for values in by_epoch] for side in (min, max)]
+            axes.fill_between(epochs, *band, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
+        axes.grid(which="both", alpha=0.3)
+        axes.legend()
+        figure.savefig(file, metadata={"Date": None})
+        pyplot.close(figure)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -132,8 +132,7 @@ PAIRS = [(model, data, dims) for model in names("model") for data in names("data
 
 @pytest.mark.parametrize(("model", "data", "dims"), PAIRS)
 def test_every_model_makes_a_task_for_every_data_set(model: str, data: str, dims: int) -> None:
-    config = composed(f"model={model}", f"data={data}")
-    config["data"]["dims"] = dims
+    config = {**composed(f"model={model}"), "data": {**composed(f"data={data}")["data"], "dims": dims}}
     nodes = (config[name] for name in ("data", "model"))
     supported = [set(locate(node["_target_"], "x").supported_dims) for node in nodes]  # type: ignore[attr-defined]
     if dims not in supported[0] & supported[1]:

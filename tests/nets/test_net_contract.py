@@ -148,7 +148,7 @@ def test_eval_is_deterministic_and_a_batch_equals_its_images_one_by_one(name: st
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
 
 
-@every_net
+@graded(fast=FIRST_ROWS, slow=TABLE)
 def test_weights_survive_a_file(name: str, tmp_path: Path) -> None:
     net, image = build(name), images(name)
     net.train()(image)  # moves the running statistics

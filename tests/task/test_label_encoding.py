@@ -64,6 +64,7 @@ def worst_dice(logits: Tensor, masks: Tensor, spec: DataSpec) -> float:
 
 
 @pytest.mark.parametrize(("num_classes", "n"), [(2, 2), pytest.param(3, 8, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_label_maps_are_reproduced_within_a_few_hundred_steps(num_classes: int, n: int) -> None:
     torch.set_num_threads(1)
     spec, masks = make_spec(num_classes=num_classes), discs(n, 32).clamp(max=num_classes - 1)
