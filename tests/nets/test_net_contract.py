@@ -36,7 +36,7 @@ from seglab.nets.unet import UNet
 from seglab.nets.unet3d import UNet3D
 from seglab.nets.unetpp import UNetPlusPlus
 from seglab.nets.vnet import VNet
-from seglab.run.compatibility import compiled_logits, difference, onnx_logits, plain_logits, training_fault
+from seglab.run.zoo.compatibility import compiled_logits, difference, onnx_logits, plain_logits, training_fault
 
 GOLDEN_KEYS = json.loads(GOLDEN_FILE.read_text())
 FIRST_ROWS = list({row[0]: name for name, row in reversed(TABLE.items())}.values())  # one for each class

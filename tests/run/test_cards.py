@@ -13,14 +13,14 @@ from run_jobs import composed
 from seglab.errors import ConfigError
 from seglab.nets.base import Faithfulness
 from seglab.nets.unet import UNet
-from seglab.run.architecture import draw
-from seglab.run.cards import RESULTS, card, drawings, faithfulness_words, write_cards
 from seglab.run.catalogue import names
-from seglab.run.graph import IMAGE, LOGITS, Graph, trace
 from seglab.run.info import info
-from seglab.run.layout import BOX_H, BOX_W, place
-from seglab.run.measures import activation_bytes, n_multiply_adds, receptive_field
-from seglab.run.networks import build_net, default_node, graph_of, node_of
+from seglab.run.zoo.architecture import draw
+from seglab.run.zoo.cards import RESULTS, card, drawings, faithfulness_words, write_cards
+from seglab.run.zoo.graph import IMAGE, LOGITS, Graph, trace
+from seglab.run.zoo.layout import BOX_H, BOX_W, place
+from seglab.run.zoo.measures import activation_bytes, n_multiply_adds, receptive_field
+from seglab.run.zoo.networks import build_net, default_node, graph_of, node_of
 
 ZOO = Path(__file__).resolve().parents[2] / "docs/zoo"
 SVG = "{http://www.w3.org/2000/svg}"

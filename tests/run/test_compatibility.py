@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from seglab.errors import ConfigError
 from seglab.nets.base import SegmentationNet
 from seglab.run.catalogue import names
-from seglab.run.compatibility import TITLES, example, fault, measure
 from seglab.run.info import info
-from seglab.run.networks import class_of, narrow_net, node_of
+from seglab.run.zoo.compatibility import TITLES, example, fault, measure
+from seglab.run.zoo.networks import class_of, narrow_net, node_of
 
 
 class OneByOne(SegmentationNet):

@@ -109,6 +109,7 @@ class Stop(Exception):
     """Stands for a power cut."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_first_stage_goes_on_where_it_was(two_stages: Any, train: Train, tmp_path: Path) -> None:
     n_steps = 0
 
@@ -134,6 +135,7 @@ def test_an_interrupted_first_stage_goes_on_where_it_was(two_stages: Any, train:
     assert is_same(weights(tmp_path), weights(two_stages[0]))
 
 
+@pytest.mark.slow
 def test_the_distilled_network_needs_its_teacher_no_more(two_stages: Any, crack_root: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(two_stages[0], run_dir)
@@ -146,6 +148,7 @@ def test_the_distilled_network_needs_its_teacher_no_more(two_stages: Any, crack_
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["photo_00_0.png"]
 
 
+@pytest.mark.slow
 def test_an_encoding_run_is_evaluated_on_masks_and_labels_no_images(train: Train, tmp_path: Path) -> None:
     encoding = ["task=label_encoding", "model=encoding_unet", "model.base_channels=2"]
     train(tmp_path / "run", *QUICK, *encoding)

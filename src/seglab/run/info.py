@@ -11,8 +11,8 @@ from seglab.errors import ConfigError
 from seglab.metrics.report import METRICS
 from seglab.run.catalogue import Choice, choices
 from seglab.run.make import locate
-from seglab.run.measures import n_parameters
-from seglab.run.networks import build_net, class_of, node_of
+from seglab.run.zoo.measures import n_parameters
+from seglab.run.zoo.networks import build_net, class_of, node_of
 
 TOPICS = ("models", "data", "losses", "metrics", "cards", "compatibility")
 Row = dict[str, Any]
@@ -37,13 +37,13 @@ def info(cfg: DictConfig) -> None:
         )
     console = Console(soft_wrap=True)
     if cfg.what == "cards":
-        from seglab.run.cards import write_cards
+        from seglab.run.zoo.cards import write_cards
 
         cards = write_cards(Path(cfg.output), cfg.only)
         console.print(f"{len(cards)} card(s) written to {cfg.output}", highlight=False)
         return
     if cfg.what == "compatibility":
-        from seglab.run.compatibility import write_compatibility
+        from seglab.run.zoo.compatibility import write_compatibility
 
         console.print(f"{write_compatibility(Path(cfg.output), cfg.only)} written", highlight=False)
         return

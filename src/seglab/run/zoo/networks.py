@@ -12,8 +12,8 @@ import yaml  # type: ignore[import-untyped]
 from seglab.errors import ConfigError, SeglabError
 from seglab.nets.base import SegmentationNet
 from seglab.run.catalogue import CONF, names
-from seglab.run.graph import Graph, trace
 from seglab.run.make import locate, make
+from seglab.run.zoo.graph import Graph, trace
 
 N_CLASSES = 2
 WIDTHS = (1, 2, 4, 8, 12, 16)

@@ -14,7 +14,7 @@ from seglab.errors import ConfigError
 from seglab.files import write_text
 from seglab.nets.base import SegmentationNet
 from seglab.run.catalogue import names
-from seglab.run.networks import chosen, narrow_net
+from seglab.run.zoo.networks import chosen, narrow_net
 from seglab.task.sizes import memory_layout
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")

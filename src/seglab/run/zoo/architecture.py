@@ -6,8 +6,8 @@ Every line is data that really flows: down and up between the rows, and skips pa
 from collections.abc import Iterator
 from html import escape
 
-from seglab.run.graph import IMAGE, LOGITS, Graph
-from seglab.run.layout import BOX_H, BOX_W, Box, place, route
+from seglab.run.zoo.graph import IMAGE, LOGITS, Graph
+from seglab.run.zoo.layout import BOX_H, BOX_W, Box, place, route
 
 MARGIN, LINE_H = 24, 24
 LETTER_W = 6.6  # of the legend, on average

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from seglab.nets.base import SegmentationNet
-from seglab.run.networks import Node, build_net, graph_of, narrow_nodes
+from seglab.run.zoo.networks import Node, build_net, graph_of, narrow_nodes
 
 SIZES = {2: (256, 256), 3: (64, 128, 128)}  # of the image that is measured
 NORMS = (

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from seglab.run.graph import LOGITS, Block, Graph
+from seglab.run.zoo.graph import LOGITS, Block, Graph
 
 BOX_W, BOX_H = 46, 26
 COLUMN_W, LANE_H, ROW_H = 74, 40, 62

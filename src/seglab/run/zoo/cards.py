@@ -11,11 +11,11 @@ import yaml  # type: ignore[import-untyped]
 
 from seglab.files import write_text
 from seglab.nets.base import SegmentationNet
-from seglab.run.architecture import draw
 from seglab.run.catalogue import CONF, docstring, first_line, module_docstring, names
-from seglab.run.graph import Graph
-from seglab.run.measures import SIZES, Measured, measure, n_parameters
-from seglab.run.networks import build_net, chosen, class_of, default_node, graph_of, node_of
+from seglab.run.zoo.architecture import draw
+from seglab.run.zoo.graph import Graph
+from seglab.run.zoo.measures import SIZES, Measured, measure, n_parameters
+from seglab.run.zoo.networks import build_net, chosen, class_of, default_node, graph_of, node_of
 
 RESULTS = "## Results"
 DIFFERS = re.compile(r"^(?=Differs from|Our reconstruction)", re.MULTILINE)

@@ -1,0 +1,1 @@
+"""What docs/zoo says of the networks of conf/model: measured, drawn and written."""
