@@ -30,17 +30,15 @@ class Refused(SystemExit):
 def user_errors() -> Iterator[None]:
     """End with exit code 1 and the message alone, no traceback, when the user can mend the error.
 
-    In a sweep the error goes on to Hydra, so that the other jobs still run.
+    In a sweep whose jobs share this process (hydra/launcher=basic) it goes on to Hydra, so that the others still run.
     """
     try:
         yield
-    except SeglabError as error:
+    except (SeglabError, MissingMandatoryValue) as error:
         if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
-        sys.stderr.write(f"\nError: {error}\n")
-        raise Refused(1) from None
-    except MissingMandatoryValue as error:
-        sys.stderr.write(f"\nError: {_missing(str(error.full_key))}\n")
+        shown = _missing(str(error.full_key)) if isinstance(error, MissingMandatoryValue) else error
+        sys.stderr.write(f"\nError: {shown}\n")
         raise Refused(1) from None
 
 

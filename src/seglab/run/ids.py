@@ -3,12 +3,17 @@
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from seglab.files import check_writable
+from seglab.run.folder import LATEST, latest_run
 from seglab.run.record import read_run
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+OF_A_START = (*RANKS, "RUN_ID", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "SLURM_NTASKS", "SLURM_LOCALID")
+"""Set by whoever started the processes of a run; Lightning and `run_id` read them."""
+OF_A_START_BEGINNING = ("MASTER_", "TORCHELASTIC_", "ROLE_", "SLURM_STEP", "OMPI_COMM_WORLD_", "PMI_", "JSM_")
 
 
 def run_id() -> str:
@@ -25,13 +30,15 @@ def run_id() -> str:
 
 
 def run_dir(runs_dir: str, resume: str | None) -> str:
-    """The folder of this run, made here: a new one under `runs_dir`, or the old one when resuming.
+    """The folder of this run, made here: a new one under `runs_dir`, or the old one, or the latest, when resuming.
 
     Raises:
         CheckpointError: when there is no run to resume.
-        ConfigError: when the folder cannot be made or written.
+        ConfigError: when the folder cannot be made or written, or there is no run to go on with.
     """
     folder = Path(resume) if resume else Path(runs_dir) / run_id()
+    if resume == LATEST:
+        folder = latest_run(Path(runs_dir), run_id())
     if resume:
         read_run(folder)
     check_writable(folder, "resume" if resume else "paths.runs_dir")
@@ -40,13 +47,23 @@ def run_dir(runs_dir: str, resume: str | None) -> str:
 
 def run_name(folder: Path) -> str:
     """Name of a run, unique like its folder; a job of a sweep is called after sweep and number."""
-    name, parent = folder.resolve().name, folder.resolve().parent.name
-    return f"{parent}-{name}" if parent.startswith("sweep-") else name
+    name, parent = folder.resolve().name, folder.resolve().parent
+    is_job = parent.name.startswith("sweep-") or (parent / "sweep.json").is_file()
+    return f"{parent.name}-{name}" if is_job else name
 
 
 def is_main_process() -> bool:
     """Whether this is rank 0, told from the environment, before any process group exists."""
     return all(int(os.environ.get(name, "0")) == 0 for name in RANKS)
+
+
+def fresh_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a run of its own: without the id, rank and address of the processes that this one is among."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in OF_A_START and not name.startswith(OF_A_START_BEGINNING)
+    }
 
 
 def _torchrun_id() -> str | None:

@@ -1,0 +1,118 @@
+"""Real sweeps: jobs on one and on two processes, failing jobs, and a sweep that is stopped and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOREIGN = ("WANDB_", "SEGLAB_", "SLURM_", "PL_", "RUN_ID", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "WORLD_SIZE")
+CPU = ["trainer.accelerator=cpu", "trainer.threads=1", "trainer.precision=32-true", "data.num_workers=0"]
+TINY = [*CPU, "model.base_channels=4", "data.batch_size=2", "data.patch_size=[64,64]", "callbacks.progress=null"]
+
+pytestmark = [pytest.mark.ddp, pytest.mark.timeout(500)]
+
+
+@pytest.fixture
+def paths(crack_root: Path, cache_dir: Path, tmp_path: Path) -> list[str]:
+    return [f"data.root={crack_root}", f"paths.cache_dir={cache_dir}", f"paths.runs_dir={tmp_path}/runs"]
+
+
+@pytest.fixture
+def nothing_left(tmp_path: Path) -> Iterator[None]:
+    """No process that was started in this test is left in the end."""
+    yield
+    assert not processes(tmp_path)
+
+
+def sweep(*overrides: str) -> "subprocess.Popen[str]":
+    """Start `python src/train.py -m ...` as a user would, in the middle of a run of somebody else."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    env |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, "PYTHONWARNINGS": "ignore"}
+    env |= {"WORLD_SIZE": "3", "MASTER_PORT": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "src/train.py", "-m", *TINY, *overrides]
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def processes(place: Path) -> list[str]:
+    """Commands of running processes that name a folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(file.read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return [command for command in found if str(place) in command]
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_sweep_over_one_and_two_processes_that_is_killed_goes_on_without_doing_anything_twice(
+    paths: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs/grid"
+    asked = [*paths, "trainer.devices=1,2", "trainer.limit_train_batches=2", "trainer.max_epochs=6"]
+    asked += [f"hydra.sweep.dir={folder}"]
+    first = sweep(*asked)
+    while not (folder / "1/checkpoints/last.ckpt").exists():
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.1)
+    first.kill()
+    first.communicate(timeout=60)
+    end = time.monotonic() + 60
+    while processes(tmp_path):
+        assert time.monotonic() < end, processes(tmp_path)
+        time.sleep(0.2)
+    assert [read(folder / f"{n}/result.json")["status"] for n in (0, 1)] == ["finished", "stopped"]
+    before = {file: file.stat().st_mtime_ns for file in (folder / "0").rglob("*")}
+
+    again = sweep(*asked)
+    _, said = again.communicate(timeout=300)
+    assert again.returncode == 0, said
+    assert {file: file.stat().st_mtime_ns for file in (folder / "0").rglob("*")} == before
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["0", "1"]
+    runs = [read(folder / f"{n}/run.json") for n in (0, 1)]
+    assert [run["world_size"] for run in runs] == [1, 2]
+    assert [run["run_id"] for run in runs] == ["grid-0", "grid-1"]
+    assert "resumed" not in runs[0] and len(runs[1]["resumed"]) == 1
+    jobs = read(folder / "sweep.json")
+    assert [jobs[n]["status"] for n in "01"] == ["finished", "finished"]
+    assert [jobs[n]["value"] for n in "01"] == [read(folder / f"{n}/result.json")["value"] for n in "01"]
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_ctrl_c_ends_all_processes_of_a_job_and_says_how_to_go_on(paths: list[str], tmp_path: Path) -> None:
+    stopped = sweep(*paths, "trainer.devices=2", "seed=1,2", f"hydra.sweep.dir={tmp_path}/grid")
+    while not (tmp_path / "grid/0/run.json").exists():
+        assert stopped.poll() is None, stopped.communicate()
+        time.sleep(0.1)
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130 and not processes(tmp_path)
+    assert "  stopped   #0\n  waiting   #1\n  go on with: python src/train.py -m" in said
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_job_that_cannot_work_stops_no_other_and_is_named(paths: list[str], tmp_path: Path) -> None:
+    short = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=csv"]
+    done = sweep(*paths, *short, "trainer.devices=9,1", "hydra.launcher.parallel=2")
+    _, said = done.communicate(timeout=300)
+    assert done.returncode == 1 and "Traceback" not in said
+    (folder,) = (tmp_path / "runs").iterdir()
+    jobs = read(folder / "sweep.json")
+    assert [jobs[n]["status"] for n in "01"] == ["failed", "finished"]
+    assert (
+        "Error: 1 of 2 jobs failed\n  #0 trainer.devices=9: the val split has fewer cases than processes\n"
+        f"    log: {folder}/0/job.log\n" in said
+    )
+    assert read(folder / "1/result.json")["status"] == "finished"
