@@ -30,3 +30,7 @@ class DataError(SeglabError):
 
 class CheckpointError(SeglabError):
     """A checkpoint is missing, broken or belongs to another network."""
+
+
+class TrainingError(SeglabError):
+    """A training cannot go on, whatever its configuration promised."""

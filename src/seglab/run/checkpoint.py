@@ -1,14 +1,12 @@
 """Checkpoints: one function opens any of ours, without the training script and without pickled code."""
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from seglab.errors import CheckpointError
 from seglab.run.build import build_task
+from seglab.run.plain import read_checkpoint
 from seglab.spec import DataSpec
 from seglab.task.segmentation import SegmentationTask
 
@@ -28,32 +26,6 @@ def find_checkpoint(run_dir: Path, which: str = "best") -> Path:
         allowed=", ".join(file.stem for file in sorted(folder.glob("*.ckpt"))) or "a run that finished an epoch",
         fix="choose one of them with checkpoint=..., train it again, or name another run=...",
     )
-
-
-def read_checkpoint(file: Path) -> dict[str, Any]:
-    """Read a checkpoint as plain data.
-
-    Raises:
-        CheckpointError: a broken file, or one that seglab did not write.
-    """
-    try:
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            "the checkpoint cannot be read",
-            given=f"{file}: {str(error).partition(chr(10))[0]}",
-            allowed="a whole checkpoint written by seglab",
-            fix="use the other one with checkpoint=last or checkpoint=best",
-        ) from error
-    if not isinstance(content, dict) or "seglab" not in content:
-        shown = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(
-            "the checkpoint was not written by seglab",
-            given=f"{file} with {shown}",
-            allowed="a checkpoint with the key 'seglab' (configuration and data spec)",
-            fix="name a run folder of src/train.py with run=...",
-        )
-    return content
 
 
 def load_task(file: Path) -> SegmentationTask:

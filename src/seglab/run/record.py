@@ -63,6 +63,7 @@ def note_resume(run_dir: Path, config: Mapping[str, Any]) -> None:
         "git_commit": git_state()[0],
         "versions": versions(),
     }
+    (run_dir / "result.json").unlink(missing_ok=True)  # of the start before; a finished run may be trained longer
     changes = {"config": new, "config_hash": config_hash(new), "resumed": [*content.get("resumed", []), start]}
     write_json(run_dir / "run.json", {**content, **changes})
 
@@ -94,6 +95,12 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     write_text(file, json.dumps(_finite(content), indent=2) + "\n")
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """Read what `write_json` has written."""
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
+
+
 def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV with the columns of the first row; NaN becomes an empty cell."""
     with atomic_path(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
@@ -105,6 +112,15 @@ def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def config_hash(config: Mapping[str, Any]) -> str:
     """Hash of a plain configuration."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def code_hash() -> str:
+    """Hash of the package's source files, also where there is no git."""
+    folder = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,75 @@
+"""The loggers of a run; what happens to one of them never stops a training."""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+
+from seglab.run.build import Config
+from seglab.run.ids import is_main_process, run_name
+from seglab.run.make import make
+from seglab.run.metrics_file import MetricsFile
+from seglab.run.record import read_run
+
+log = logging.getLogger("seglab")
+
+CALLS = ("log_metrics", "log_hyperparams", "log_image", "log_text", "log_table", "save", "finalize")
+
+
+def open_loggers(config: Config, run_dir: Path) -> list[Logger]:
+    """metrics.jsonl always; W&B, CSV, TensorBoard or others as configured, on the main process only.
+
+    Args:
+        config: of the run.
+        run_dir: folder of the run.
+    """
+    loggers: list[Logger] = [guarded(MetricsFile(run_dir))]
+    if is_main_process():
+        for name, node in (config.get("logger") or {}).items():
+            loggers.append(guarded(_open_logger(name, node, config, run_dir)))
+    return loggers
+
+
+def guarded(logger: Logger) -> Logger:
+    """The same logger, whose calls warn once instead of raising: a server may be lost, or a disk be full."""
+    has_warned: list[bool] = []
+    for name in CALLS:
+        if hasattr(logger, name):
+            setattr(logger, name, unfailing(getattr(logger, name), type(logger).__name__, has_warned))
+    return logger
+
+
+def unfailing(call: Callable[..., Any], name: str, has_warned: list[bool]) -> Callable[..., Any]:
+    """A call that returns None and warns where the given one raises.
+
+    Args:
+        call: of a logger.
+        name: of the logger.
+        has_warned: shared by its calls; filled at the first warning, the only one.
+    """
+
+    @wraps(call)
+    def safe(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  # whatever a logger does, the training goes on
+            if not has_warned:
+                has_warned.append(True)
+                log.warning(f"{name} fails, the training goes on without it: {type(error).__name__}: {error}")
+            return None
+
+    return safe
+
+
+def _open_logger(name: str, node: Config, config: Config, run_dir: Path) -> Logger:
+    if name == "wandb":
+        from seglab.run.wandb_run import open_wandb
+
+        settings = make(node, "logger.wandb")
+        known = read_run(run_dir)["run_id"] if config["resume"] else run_name(run_dir)
+        return open_wandb(settings, run_dir, known, config)
+    logger: Logger = make({"save_dir": str(run_dir), **node}, f"logger.{name}")
+    return logger
