@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,7 +22,7 @@ from seglab.data.phantoms.folder import phantom_folder
 from seglab.data.plan import plan_patch
 from seglab.data.sampling import CaseSampler, EpochSampler, ShapeBatchSampler
 from seglab.data.source import DataSource
-from seglab.data.splits import Splits, make_splits, read_splits, write_splits
+from seglab.data.splits import Splits, check_fold, fold_of, make_splits, read_splits, write_splits
 from seglab.data.store import Record, Sample, Store, build_store, store_key
 from seglab.errors import ConfigError, DataError
 from seglab.spec import IGNORE_INDEX, Case, DataSpec
@@ -46,6 +46,9 @@ class SegmentationData(DataSource, LightningDataModule):
         val_fraction: share of cases for validation; 0 for none.
         test_fraction: share of cases for the test; 0 for none.
         split_seed: of the draw of groups.
+        fold: of a cross-validation, from 0: the groups of train and val are joined and cut into `n_folds` parts, of
+            which this one validates; None leaves them as they are.
+        n_folds: parts of a cross-validation.
         split_file: JSON with the groups of train, val, test; None draws one and keeps it beside the prepared data.
         num_workers: loader processes; None takes what the cores leave.
         augment: training augmentation, None for none.
@@ -66,12 +69,17 @@ class SegmentationData(DataSource, LightningDataModule):
     val_fraction: float = 0.15
     test_fraction: float = 0.2
     split_seed: int = 0
+    fold: int | None = None
+    n_folds: int = 5
     split_file: str | None = None
     num_workers: int | None = None
     augment: Augment | None = None
     seed: int = 0
     map_names: tuple[str, ...] = field(default=(), init=False)
     """Distance maps that the loss needs beside each mask; set by the run, before the loaders are made."""
+
+    next_batch: Callable[[], tuple[int, int]] | None = field(default=None, init=False)
+    """Gives the epoch of the next training batch and its number there; set by the run, None starts at the trainer's."""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -82,6 +90,7 @@ class SegmentationData(DataSource, LightningDataModule):
                 allowed=f"data.dims={' or '.join(map(str, self.supported_dims))}",
                 fix=f"set data.dims={self.supported_dims[0]}",
             )
+        check_fold(self.fold, self.n_folds)
         check_numbers(
             batch_size=self.batch_size,
             samples_per_epoch=self.samples_per_epoch,
@@ -152,7 +161,7 @@ class SegmentationData(DataSource, LightningDataModule):
             map_names=self.map_names,
         )
         rank, world = self._place()
-        sampler = EpochSampler(len(dataset), seed=self.seed, epoch=self._epoch, rank=rank, world=world)
+        sampler = EpochSampler(len(dataset), seed=self.seed, start=self._start, rank=rank, world=world)
         full = len(sampler) >= self.batch_size
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=full)
 
@@ -197,8 +206,11 @@ class SegmentationData(DataSource, LightningDataModule):
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer is not None else 0
+    def _start(self) -> tuple[int, int]:
+        if self.next_batch is not None:  # after a resume the trainer learns its epoch later than the workers need it
+            epoch, batch = self.next_batch()
+            return epoch, batch * self.batch_size
+        return (self.trainer.current_epoch if self.trainer is not None else 0), 0
 
     def _read_case(self, case: Case) -> Sample:
         image, valid, spacing = self.read_image(case.image_file)
@@ -209,12 +221,16 @@ class SegmentationData(DataSource, LightningDataModule):
     def _split(self, store_folder: Path) -> Splits:
         sizes = Counter(record.group for record in self.store.records)
         if self.split_file is not None:
-            return read_splits(Path(self.split_file), set(sizes))
-        name = f"split-seed{self.split_seed}-val{self.val_fraction:g}-test{self.test_fraction:g}.json"
-        file = store_folder / name
-        if not file.is_file():
-            write_splits(file, self.draw_splits(sizes))
-        return read_splits(file, set(sizes))
+            file = Path(self.split_file)
+        else:
+            name = f"split-seed{self.split_seed}-val{self.val_fraction:g}-test{self.test_fraction:g}.json"
+            file = store_folder / name
+            if not file.is_file():
+                write_splits(file, self.draw_splits(sizes))
+        splits = read_splits(file, set(sizes))
+        if self.fold is None:
+            return splits
+        return fold_of(splits, self.fold, self.n_folds, group_sizes=sizes, in_blocks=self.splits_in_blocks)
 
     def _members(self, groups: tuple[str, ...]) -> tuple[Record, ...]:
         return tuple(record for record in self.store.records if record.group in set(groups))

@@ -18,22 +18,25 @@ class EpochSampler(Sampler[tuple[int, int]]):
     Args:
         n_samples: samples of an epoch over all ranks.
         seed: of the run.
-        epoch: gives the current epoch when an iteration starts.
+        start: gives, when an iteration starts, the epoch and how many of its samples this rank has trained on already.
         rank: of this process.
         world: number of processes.
     """
 
-    def __init__(self, n_samples: int, *, seed: int, epoch: Callable[[], int], rank: int, world: int) -> None:
-        self.n_samples, self.seed, self.epoch, self.rank, self.world = n_samples, seed, epoch, rank, world
+    def __init__(
+        self, n_samples: int, *, seed: int, start: Callable[[], tuple[int, int]], rank: int, world: int
+    ) -> None:
+        self.n_samples, self.seed, self.start, self.rank, self.world = n_samples, seed, start, rank, world
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch()
+        epoch, n_trained = self.start()
         order = generator(self.seed, epoch).permutation(self.n_samples)
         padded = np.resize(order, len(self) * self.world)  # repeats the first few when ranks do not divide the samples
-        for index in padded[self.rank :: self.world]:
+        for index in padded[self.rank :: self.world][n_trained:]:
             yield epoch, int(index)
 
     def __len__(self) -> int:
+        """Samples of a whole epoch, wherever an iteration starts."""
         return math.ceil(self.n_samples / self.world)
 
 

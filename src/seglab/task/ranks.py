@@ -1,8 +1,11 @@
 """What the processes of a run tell each other, and the seeds they share."""
 
 import hashlib
+import random
 from typing import Any
 
+import numpy as np
+import torch
 import torch.distributed as dist
 from torch import nn
 
@@ -13,8 +16,9 @@ def average_buffers(module: nn.Module) -> None:
         return
     for buffer in module.buffers():
         if buffer.is_floating_point():
-            dist.all_reduce(buffer)
-            buffer.div_(dist.get_world_size())
+            total = buffer.double()  # in float32 the mean of three equal numbers may be another one
+            dist.all_reduce(total)
+            buffer.copy_(total / dist.get_world_size())
 
 
 def gather(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -24,6 +28,13 @@ def gather(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     parts: list[list[dict[str, Any]]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(parts, rows)
     return [row for part in parts for row in part]
+
+
+def seed_chance(seed: int) -> None:
+    """Seed every global source of chance of this process: Python's, numpy's, and torch's on all devices."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def derive_seed(*key: int) -> int:

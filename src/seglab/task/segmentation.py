@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning import LightningModule
@@ -18,10 +18,11 @@ from seglab.inference.windows import SlidingWindow
 from seglab.losses.composite import CompositeLoss
 from seglab.metrics.cases import case_scores, summarise
 from seglab.metrics.confusion import ConfusionMatrix, count
+from seglab.metrics.mean import ExactMean
 from seglab.metrics.report import metric_names, scores
 from seglab.nets.base import SegmentationNet
 from seglab.spec import DataSpec
-from seglab.task.ranks import average_buffers, derive_seed, gather
+from seglab.task.ranks import average_buffers, derive_seed, gather, seed_chance
 from seglab.task.sizes import crop_to, memory_layout, pad_to
 
 WINDOW_2D = (1024, 1024)
@@ -79,7 +80,7 @@ class SegmentationTask(LightningModule):
         self.net = parts.net.to(memory_format=self.layout)
         self.loss, self.make_optimizer, self.make_scheduler = parts.loss, parts.optimizer, parts.scheduler
         self.sliding_window = parts.sliding_window
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.train_loss, self.val_loss = MeanMetric(), ExactMean()
         names = parts.spec.class_names
         self.val_matrix, self.test_matrix = ConfusionMatrix(names), ConfusionMatrix(names)
         self.case_rows: list[dict[str, Any]] = []
@@ -126,13 +127,20 @@ class SegmentationTask(LightningModule):
         """An image mirrored up to what the network takes, in its memory layout; `crop_to` is the way back."""
         return pad_to(image, self.net.input_size_for(image.shape[2:])).contiguous(memory_format=self.layout)
 
+    def on_train_epoch_start(self) -> None:
+        """Start a new mean; an epoch that is resumed within goes on with its own."""
+        self.train_loss.reset()
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Draw the noise of a step (dropout) from its place in the training, whatever was drawn before."""
+        seed_chance(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of a batch of patches."""
-        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         parts = self.training_losses(self.prepare(batch))
         n = len(batch["image"])
         self.train_loss.update(parts["loss"].detach(), n)
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # a row follows
             self.log_dict({f"train/step_{name}": value.detach() for name, value in parts.items()}, batch_size=n)
         return parts["loss"]
 
@@ -226,8 +234,19 @@ class SegmentationTask(LightningModule):
         return self.parameters()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what opens the checkpoint without anything else: configuration and data spec, as plain data."""
-        checkpoint["seglab"] = {"config": self.config, "spec": self.spec.to_dict()}
+        """Keep what opens the checkpoint without anything else: configuration and data spec, as plain data.
+
+        And the sums of the losses within the epoch, of which each process has its own.
+        """
+        sums = {name: cast(Tensor, value).cpu() for name, value in self.train_loss.metric_state.items()}
+        checkpoint["seglab"] = {"config": self.config, "spec": self.spec.to_dict(), "train_loss": gather([sums])}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the sums of this process, unless the number of processes is another."""
+        by_rank = checkpoint["seglab"].get("train_loss", [])
+        if len(by_rank) == self.trainer.world_size:
+            for name, value in by_rank[self.global_rank].items():
+                setattr(self.train_loss, name, value)
 
     def metric_names(self) -> list[str]:
         """Every name that validation logs, known before training."""
@@ -242,6 +261,6 @@ class SegmentationTask(LightningModule):
         matrix.reset()
         return named
 
-    def _log_mean(self, name: str, mean: MeanMetric) -> None:
+    def _log_mean(self, name: str, mean: MeanMetric | ExactMean) -> None:
         self.log(name, mean.compute(), prog_bar=True)
         mean.reset()
