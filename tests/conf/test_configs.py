@@ -35,6 +35,7 @@ NOT_WRITTEN = {
     "task": {"parts"},
     "scheduler": {"optimizer", "total_steps"},
     "callbacks": {"run_dir"},
+    "logger": {"save_dir"},
 }
 
 

@@ -36,7 +36,7 @@ def test_an_evaluation_batch_holds_the_same_items_for_any_number_of_ranks(world:
 
 
 def epoch_of(n: int, world: int, epoch: int = 0, seed: int = 0) -> list[list[tuple[int, int]]]:
-    return [list(EpochSampler(n, seed=seed, epoch=lambda: epoch, rank=rank, world=world)) for rank in range(world)]
+    return [list(EpochSampler(n, seed=seed, start=lambda: (epoch, 0), rank=rank, world=world)) for rank in range(world)]
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -57,7 +57,7 @@ def test_epochs_and_seeds_differ_and_a_repeat_does_not() -> None:
 
 def test_the_epoch_is_asked_for_when_an_iteration_starts() -> None:
     now = [0]
-    sampler = EpochSampler(3, seed=0, epoch=lambda: now[0], rank=0, world=1)
+    sampler = EpochSampler(3, seed=0, start=lambda: (now[0], 0), rank=0, world=1)
     assert {epoch for epoch, _ in sampler} == {0}
     now[0] = 5
     assert {epoch for epoch, _ in sampler} == {5}
@@ -106,3 +106,11 @@ def test_classes_are_aimed_at_alike_however_rare() -> None:
 def test_a_case_smaller_than_the_patch_lies_in_its_middle(foreground: np.ndarray | None) -> None:
     start = patch_start(np.random.default_rng(0), (10, 40, 50), (16, 43, 50), foreground)
     assert start == (-3, -2, 0)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("n_trained", [0, 1, 4, 7, 100])
+def test_a_start_within_an_epoch_gives_the_rest_of_it_on_every_rank(n_trained: int, world: int) -> None:
+    for rank, whole in enumerate(epoch_of(13, world, 2)):
+        sampler = EpochSampler(13, seed=0, start=lambda: (2, n_trained), rank=rank, world=world)
+        assert list(sampler) == whole[n_trained:] and len(sampler) == len(whole)

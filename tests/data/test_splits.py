@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from seglab.data.splits import make_splits, read_splits, write_splits
-from seglab.errors import DataError
+from seglab.data.splits import check_fold, fold_of, make_splits, read_splits, write_splits
+from seglab.errors import ConfigError, DataError
 
 GOLDEN = {
     "train": ("patient_0", "patient_1", "patient_2", "patient_4", "patient_7", "patient_9"),
@@ -95,3 +95,37 @@ def test_a_broken_or_missing_split_file_is_refused(content: bytes, tmp_path: Pat
     for name in ("split.json", "missing.json"):
         with pytest.raises(DataError, match="cannot be read"):
             read_splits(tmp_path / name, {"a"})
+
+
+@pytest.mark.parametrize("in_blocks", [False, True])
+@pytest.mark.parametrize("n_folds", [2, 3, 5])
+def test_each_group_validates_in_exactly_one_fold_and_the_test_stays(n_folds: int, in_blocks: bool) -> None:
+    sizes = {str(number): 1 + number % 3 for number in range(13)}
+    splits = make_splits(sizes, val_fraction=0.2, test_fraction=0.2, seed=1)
+    folds = [fold_of(splits, fold, n_folds, group_sizes=sizes, in_blocks=in_blocks) for fold in range(n_folds)]
+    assert all(fold["test"] == splits["test"] for fold in folds)
+    rest = {*splits["train"], *splits["val"]}
+    assert sorted(group for fold in folds for group in fold["val"]) == sorted(rest)
+    assert all(set(fold["train"]) == rest - set(fold["val"]) for fold in folds)
+    n_cases = [sum(sizes[group] for group in fold["val"]) for fold in folds]
+    assert max(n_cases) - min(n_cases) <= (6 if in_blocks else 2)
+
+
+def test_folds_of_an_ordered_stack_are_blocks_in_the_order_of_numbers() -> None:
+    sizes = {f"slice_{number}": 1 for number in range(12)}
+    splits = {"train": tuple(sizes)[:10], "val": (), "test": tuple(sizes)[10:]}
+    fold = fold_of(splits, 1, 5, group_sizes=sizes, in_blocks=True)
+    assert fold["val"] == ("slice_2", "slice_3") and len(fold["train"]) == 8
+
+
+def test_more_folds_than_groups_are_refused() -> None:
+    splits = {"train": ("a", "b"), "val": ("c",), "test": ("d",)}
+    with pytest.raises(DataError, match=r"data\.n_folds=4, 3 group\(s\)[\s\S]*set data\.n_folds=3"):
+        fold_of(splits, 0, 4, group_sizes=dict.fromkeys("abcd", 1), in_blocks=False)
+
+
+@pytest.mark.parametrize(("fold", "n_folds"), [(5, 5), (-1, 5), (0, 1), (None, 0)])
+def test_a_fold_that_does_not_exist_is_refused(fold: int | None, n_folds: int) -> None:
+    check_fold(4, 5), check_fold(None, 2)
+    with pytest.raises(ConfigError, match=rf"data\.fold={fold}, data\.n_folds={n_folds}"):
+        check_fold(fold, n_folds)

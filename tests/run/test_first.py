@@ -67,7 +67,7 @@ def test_one_command_trains_both_stages_each_in_a_run_folder_of_its_own(two_stag
     assert first["data_hash"] == second["data_hash"] and first["run_id"] == "first"
     for folder in (run_dir, run_dir / "first"):
         assert read(folder / "result.json")["status"] == "finished" and (folder / "cases.csv").is_file()
-        assert sorted(file.name for file in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+        assert {"best.ckpt", "last.ckpt"} <= {file.name for file in (folder / "checkpoints").iterdir()}
     assert read(run_dir / "split.json") == read(run_dir / "first" / "split.json")
     assert same(scores, {name: value for name, value in read(run_dir / "result.json").items() if name in scores})
 
@@ -213,7 +213,8 @@ def test_another_first_stage_in_the_same_folder_is_refused(two_stages: Any, trai
 
 def test_a_run_that_cannot_be_resumed_says_how_to_keep_its_first_stage(two_stages: Any, tmp_path: Path) -> None:
     shutil.copytree(two_stages[0], tmp_path / "run")
-    (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()
+    for file in (tmp_path / "run" / "checkpoints").iterdir():
+        file.unlink()
     with pytest.raises(CheckpointError, match=f"first.run={tmp_path / 'run' / 'first'} to keep its first stage"):
         resume_point(tmp_path / "run")
     (tmp_path / "run" / "run.json").unlink()

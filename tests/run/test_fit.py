@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 import wandb
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 from run_jobs import TINY_CRACK, composed, read, train_in
 from wandb_log import offline_files, read_wandb
 
 from seglab.errors import ConfigError, DataError, SeglabError
 from seglab.run.fit import check_mode, fit
+from seglab.run.metrics_file import read_metrics
 
 Run = tuple[Path, dict[str, float]]
 Train = Callable[..., dict[str, float]]
@@ -29,7 +32,8 @@ def test_a_run_leaves_configuration_split_scores_checkpoints_and_picture(crack_r
     assert sorted(read(run_dir / "split.json")) == ["test", "train", "val"]
     assert metrics.items() <= result.items() and result["status"] == "finished"
     assert {key for key in scores if key.startswith("test/")} == set(metrics)
-    assert sorted(file.name for file in (run_dir / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    kept = ["best.ckpt", "last.ckpt", "manifest.json", "previous.ckpt"]
+    assert sorted(file.name for file in (run_dir / "checkpoints").iterdir()) == kept
     assert (run_dir / "images" / "test.png").stat().st_size > 10_000
 
 
@@ -44,9 +48,9 @@ def test_the_table_of_cases_has_a_row_for_each_test_case(crack_run: Run) -> None
 
 def test_the_log_has_each_epoch_and_the_kept_scores_belong_to_one_epoch(crack_run: Run) -> None:
     run_dir, scores = crack_run
-    rows = list(csv.DictReader((run_dir / "csv" / "version_0" / "metrics.csv").open()))
-    by_epoch = {int(row["epoch"]): float(row["val/dice/mean"]) for row in rows if row["val/dice/mean"]}
-    losses = {int(row["epoch"]): float(row["train/loss"]) for row in rows if row["train/loss"]}
+    rows = read_metrics(run_dir)
+    by_epoch = {row["epoch"]: row["val/dice/mean"] for row in rows if "val/dice/mean" in row}
+    losses = {row["epoch"]: row["train/loss"] for row in rows if "train/loss" in row}
     assert set(by_epoch) == set(losses) == {0, 1}
     assert scores["best/epoch"] == max(by_epoch, key=lambda epoch: by_epoch[epoch])
     assert scores["best/val/dice/mean"] == max(by_epoch.values())
@@ -155,11 +159,17 @@ def test_a_network_of_two_dimensions_is_refused_on_volumes(ct_root: Path, cache_
         train_in(tmp_path, *TINY_CRACK[:-3], *data, "model=smp")
 
 
-def test_a_sweep_over_several_devices_is_refused(tmp_path: Path) -> None:
-    cfg = composed("train", ["trainer.devices=2", "trainer.accelerator=cpu"], tmp_path, RunMode.MULTIRUN)
-    with pytest.raises(ConfigError, match="without -m"):
-        fit(cfg)
-    check_mode(RunMode.MULTIRUN, {"trainer": {"_target_": "seglab.run.engine.Engine", "accelerator": "cpu"}})
+@pytest.mark.parametrize(("launcher", "devices"), [("basic", 1), ("process", 2)])
+def test_a_sweep_is_only_refused_several_devices_when_its_jobs_share_a_process(
+    launcher: str, devices: int, tmp_path: Path
+) -> None:
+    several = [f"hydra/launcher={launcher}", "trainer.devices=2", "trainer.accelerator=cpu"]
+    cfg = composed("train", several, tmp_path, RunMode.MULTIRUN)
+    config = {"trainer": OmegaConf.to_container(cfg.trainer) | {"devices": devices}}
+    check_mode(HydraConfig.get(), config)
+    if launcher == "basic":
+        with pytest.raises(ConfigError, match="hydra/launcher=process"):
+            fit(cfg)
 
 
 def test_few_of_our_frames_stand_between_fit_and_the_network(train: Train, tmp_path: Path) -> None:

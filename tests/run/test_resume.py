@@ -1,6 +1,5 @@
 """Resume: a run that was stopped and resumed equals one that never stopped."""
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,8 @@ from wandb_log import offline_files, read_wandb
 
 from seglab.errors import CheckpointError, ConfigError
 from seglab.run.fit import fit
+from seglab.run.metrics_file import read_metrics
+from seglab.run.resume import check_same_data, resumed_config
 
 Train = Callable[..., dict[str, float]]
 PLAN = ["trainer.max_epochs=4", "trainer.limit_train_batches=3", "model.dropout=0.2", "callbacks.images=null"]
@@ -41,13 +42,9 @@ def resume(run_dir: Path, *overrides: str) -> dict[str, float]:
     return fit(composed("train", [f"resume={run_dir}", *overrides], run_dir))
 
 
-def history(run_dir: Path) -> dict[tuple[int, str], str]:
-    """Every logged value but the clock, by epoch and name, over the parts of a run; what was repeated counts once."""
-    values = {}
-    for file in sorted((run_dir / "csv").glob("version_*/metrics.csv")):
-        for row in csv.DictReader(file.open()):
-            values |= {(int(row["epoch"]), name): value for name, value in row.items() if value and "step" not in name}
-    return values
+def history(run_dir: Path) -> list[dict[str, float]]:
+    """Every logged value but the clock, step by step, over the parts of a run; what was repeated counts once."""
+    return [{name: value for name, value in row.items() if name != "time"} for row in read_metrics(run_dir)]
 
 
 def test_four_epochs_equal_two_and_two_more_after_a_stop(train: Train, tmp_path: Path) -> None:
@@ -77,10 +74,11 @@ def test_four_epochs_equal_two_and_two_more_after_a_stop(train: Train, tmp_path:
         scores = [[c.get("best_model_score") for c in x["callbacks"].values()] for x in (one, two)]
         assert_same(*scores)
     assert history(parts) == history(whole)
-    rows = csv.DictReader((parts / "csv" / "version_1" / "metrics.csv").open())
-    assert {row["epoch"] for row in rows if row["val/loss"]} == {"2", "3"}, "nothing is done twice"
+    lines = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "val/loss" in line] == [0, 1, 2, 3], "nothing is done twice"
     assert json.loads((parts / "metrics.json").read_text()) == json.loads((whole / "metrics.json").read_text())
-    assert sorted(file.name for file in (parts / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    kept = ["best.ckpt", "last.ckpt", "manifest.json", "previous.ckpt"]
+    assert sorted(file.name for file in (parts / "checkpoints").iterdir()) == kept
     logs, record = offline_files(parts), json.loads((parts / "run.json").read_text())
     assert (
         len(logs) == 2 and read_wandb(parts).run_id == record["run_id"] == "parts" and read_wandb(parts).exit_code == 0
@@ -118,6 +116,39 @@ def test_resume_keeps_what_makes_the_run(crack_run: tuple[Path, Any]) -> None:
         with pytest.raises(ConfigError, match="keeps its configuration") as caught:
             resume(crack_run[0], override)
         assert override in caught.value.given and caught.value.fix
+
+
+def test_every_difference_is_listed_and_what_the_run_has_already_may_be_typed_again(
+    crack_run: tuple[Path, Any],
+) -> None:
+    run_dir = crack_run[0]
+
+    def config(*overrides: str) -> Any:
+        return resumed_config(run_dir, list(overrides), composed("train", list(overrides), run_dir))
+
+    with pytest.raises(ConfigError) as caught:
+        config("optimizer.lr=0.5", "model=dcunet", "trainer.max_epochs=9")
+    assert "optimizer.lr: 0.003 -> 0.5" in caught.value.given and "max_epochs" not in caught.value.given
+    assert "model._target_: seglab.nets.unet.UNet -> seglab.nets.dcunet.DCUNet" in caught.value.given
+    assert caught.value.fix.startswith("leave optimizer.lr=0.5, model=dcunet out")
+    same = [
+        "model.base_channels=4",
+        "data.batch_size=2",
+        "data.patch_size=[64,64]",
+        "task=segmentation",
+        "loss=dice_ce",
+    ]
+    assert config(*same, "trainer.max_epochs=9")["trainer"]["max_epochs"] == 9
+
+
+def test_a_resume_on_other_cases_is_refused(crack_run: tuple[Path, Any], caplog: pytest.LogCaptureFixture) -> None:
+    record = json.loads((crack_run[0] / "run.json").read_text())
+    check_same_data(crack_run[0], record)
+    with pytest.raises(ConfigError, match="not what the run was started on") as caught:
+        check_same_data(crack_run[0], record | {"n_cases": record["n_cases"] | {"train": 21}})
+    assert caught.value.given == "n_cases.train: 20 -> 21" and not caplog.text
+    check_same_data(crack_run[0], record | {"data_hash": "crack-other"})
+    assert "moved or written anew" in caplog.text
 
 
 def test_resume_without_a_checkpoint_is_refused(train: Train, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class EMData(PhotoData):
     mask_folder = "label"
     class_names = ("membrane", "cell")
     class_colors = ((0, 0, 0), (255, 255, 255))
+    splits_in_blocks = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

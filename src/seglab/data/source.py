@@ -19,6 +19,8 @@ class DataSource(ABC):
     dataset: ClassVar[str]
     kind: ClassVar[Kind]
     supported_dims: ClassVar[tuple[int, ...]] = (2,)
+    splits_in_blocks: ClassVar[bool] = False
+    """Whether neighbours of an ordered stack show the same and stay together in a split."""
 
     @property
     @abstractmethod

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from seglab.errors import DataError
+from seglab.errors import ConfigError, DataError
 from seglab.files import write_text
 
 SPLITS = ("train", "val", "test")
@@ -72,6 +72,56 @@ def block_splits(groups: Iterable[str], *, val_fraction: float, test_fraction: f
     return dict(zip(SPLITS, map(tuple, blocks), strict=True))
 
 
+def fold_of(splits: Splits, fold: int, n_folds: int, *, group_sizes: Mapping[str, int], in_blocks: bool) -> Splits:
+    """Another share-out of train and val: fold `fold` of `n_folds` validates, the others train, the test stays.
+
+    Args:
+        splits: the test groups, and train and val, which are joined and cut anew.
+        fold: from 0.
+        n_folds: from 2.
+        group_sizes: number of cases of each group; folds get about equally many cases.
+        in_blocks: keep neighbours of an ordered stack together; else the order of names decides nothing.
+
+    Raises:
+        DataError: more folds than groups.
+    """
+    groups = sorted(
+        (*splits["train"], *splits["val"]), key=_natural if in_blocks else lambda name: _draw(n_folds, name)
+    )
+    if len(groups) < n_folds:
+        raise DataError(
+            "there are fewer groups than folds",
+            given=f"data.n_folds={n_folds}, {len(groups)} group(s) beside the test",
+            allowed="at least one group (patient, photo or scene) for each fold",
+            fix=f"set data.n_folds={max(2, len(groups))}",
+        )
+    if in_blocks:
+        starts = [round(number * len(groups) / n_folds) for number in range(n_folds + 1)]
+        chosen = groups[starts[fold] : starts[fold + 1]]
+    else:
+        chosen = _even_parts(groups, group_sizes, n_folds)[fold]
+    return {
+        "train": tuple(sorted(set(groups) - set(chosen))),
+        "val": tuple(sorted(chosen)),
+        "test": splits["test"],
+    }
+
+
+def check_fold(fold: int | None, n_folds: int) -> None:
+    """Refuse a fold that does not exist.
+
+    Raises:
+        ConfigError: names the folds there are.
+    """
+    if n_folds < 2 or (fold is not None and not 0 <= fold < n_folds):
+        raise ConfigError(
+            "there is no such fold",
+            given=f"data.fold={fold}, data.n_folds={n_folds}",
+            allowed="data.n_folds from 2 up, data.fold from 0 up to one less",
+            fix="set data.fold=0 data.n_folds=5",
+        )
+
+
 def read_splits(file: Path, groups: set[str]) -> Splits:
     """Read a split file and hold it against the groups that exist.
 
@@ -97,6 +147,14 @@ def read_splits(file: Path, groups: set[str]) -> Splits:
 def write_splits(file: Path, splits: Splits) -> None:
     """Write a split file; it is reused by every later run on the same data and settings."""
     write_text(file, json.dumps(splits, indent=2) + "\n")
+
+
+def _even_parts(groups: Iterable[str], sizes: Mapping[str, int], n_parts: int) -> list[list[str]]:
+    """The largest group first, each to the part with the fewest cases so far, which then has the fewest groups."""
+    parts: list[list[str]] = [[] for _ in range(n_parts)]
+    for group in sorted(groups, key=lambda name: -sizes[name]):
+        min(parts, key=lambda part: (sum(sizes[name] for name in part), len(part))).append(group)
+    return parts
 
 
 def _nothing_to_train_on(val_fraction: float, test_fraction: float) -> DataError:

@@ -11,13 +11,18 @@ from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from seglab.callbacks.best import KeptScores
+from seglab.callbacks.cursor import Cursor
+from seglab.callbacks.handshake import Handshake
+from seglab.callbacks.stop import StopOnSignal
 from seglab.data.module import SegmentationData
 from seglab.errors import ConfigError
 from seglab.nets.base import SegmentationNet
 from seglab.run.engine import Engine
 from seglab.run.make import locate, make
+from seglab.run.optional import require
 from seglab.run.preflight import check_monitor, check_patch, check_ranks, check_supported, sound_precision
-from seglab.run.record import read_run
+from seglab.run.record import code_hash, config_hash, read_run
+from seglab.run.watch import RankWatch
 from seglab.spec import DataSpec
 from seglab.task.segmentation import SegmentationTask, TaskParts
 
@@ -70,9 +75,41 @@ def build(config: Config, run_dir: Path, first: SegmentationNet | None = None) -
     engine = sound_precision(engine, has_thin_level=patch.has_thin_level)
     if engine.compile:
         task.net.compile()
-    callbacks = build_callbacks(config, task, run_dir, validates=engine.validates and bool(data.records["val"]))
+    cursor = Cursor()
+    data.next_batch = cursor.next_batch
+    validates = engine.validates and bool(data.records["val"])
+    callbacks = [
+        *watchers(engine, run_dir, {"configuration": config_hash(shared(config)), **data_facts(data)}),
+        cursor,
+        *build_callbacks(config, task, run_dir, validates=validates),
+        StopOnSignal(str(run_dir), timeout_s=engine.timeout_s),
+    ]
     trainer = engine.trainer(callbacks=callbacks, loggers=[], run_dir=run_dir, leaves_unused=patch.leaves_unused)
     return Run(data, task, trainer, config)
+
+
+def watchers(engine: Engine, run_dir: Path, facts: Mapping[str, str]) -> list[Callback]:
+    """What several processes need: they agree on what they do before the first step, and end together.
+
+    Args:
+        engine: of the job.
+        run_dir: folder that all of them share.
+        facts: that must be equal on all of them, beside the code.
+    """
+    if engine.world_size == 1:
+        return []
+    return [Handshake({"code": code_hash(), **facts}), RankWatch(run_dir)]
+
+
+def shared(config: Config) -> Config:
+    """The part of a configuration that all processes of a run have in common; folders may differ by machine."""
+    data = {key: value for key, value in config["data"].items() if key not in ("root", "cache_dir", "num_workers")}
+    return {**config, "data": data, "paths": None}
+
+
+def data_facts(data: SegmentationData) -> dict[str, str]:
+    """Hashes of the prepared data and of the split."""
+    return {"data": data.store.folder.name, "split": config_hash(data.splits)}
 
 
 def build_data(config: Config) -> SegmentationData:
@@ -161,7 +198,18 @@ def build_callbacks(config: Config, task: SegmentationTask, run_dir: Path, *, va
                 unwatched = {**node, "monitor": None, "save_on_train_epoch_end": True}
                 callback = make(unwatched, f"callbacks.{name}", **place)
         callbacks.append(callback)
-    return callbacks
+    return [*callbacks, *_of_a_trial(config, run_dir)]
+
+
+def _of_a_trial(config: Config, run_dir: Path) -> list[Callback]:
+    """What a run that is a trial of a study has beside its own callbacks."""
+    study = config.get("study") or {}
+    if study.get("trial") is None:
+        return []
+    require("optuna", "sweep", "a trial of a study")
+    from seglab.run.trial import pruning
+
+    return [pruning(study, run_dir)]
 
 
 def _place(node: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
@@ -169,5 +217,7 @@ def _place(node: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
     folders = {
         "ModelCheckpoint": {"dirpath": str(run_dir / "checkpoints")},
         "PredictionImages": {"run_dir": str(run_dir)},
+        "LastCheckpoint": {"run_dir": str(run_dir)},
+        "FiniteGuard": {"run_dir": str(run_dir)},
     }
     return folders.get(str(node.get("_target_")).rpartition(".")[2], {})

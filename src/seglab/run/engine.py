@@ -11,10 +11,11 @@ import torch
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import DDPStrategy
 
 from seglab.errors import ConfigError
+from seglab.run.checkpoint_io import CheckpointFiles
 from seglab.run.make import make
+from seglab.run.watch import WatchedDDPStrategy
 
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
 
@@ -45,7 +46,7 @@ class Engine:
         deterministic: refuse operations without a deterministic form.
         detect_anomaly: find the operation that made a NaN, slow.
         profiler: null, simple, advanced or pytorch.
-        timeout_s: seconds after which a process gives up waiting for the others.
+        timeout_s: seconds after which a process that has started gives up waiting for the others.
 
     Raises:
         ConfigError: an unknown precision, a number of devices that is none, or a training without an end.
@@ -175,6 +176,7 @@ class Engine:
             callbacks=callbacks,
             logger=loggers,
             default_root_dir=run_dir,
+            plugins=[CheckpointFiles()],
             use_distributed_sampler=False,
             enable_model_summary=False,
         )
@@ -183,7 +185,7 @@ class Engine:
         """DDP for several processes; running statistics are averaged before each scoring instead of at every step."""
         if self.world_size == 1:
             return "auto"
-        return DDPStrategy(
+        return WatchedDDPStrategy(
             forward_sync_buffers=False,
             find_unused_parameters=leaves_unused,
             timeout=timedelta(seconds=self.timeout_s),

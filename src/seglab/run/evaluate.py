@@ -9,9 +9,9 @@ from seglab.callbacks.images import PredictionImages
 from seglab.data.module import SegmentationData
 from seglab.errors import ConfigError, DataError
 from seglab.files import check_writable
-from seglab.run.build import Config, build_data
-from seglab.run.checkpoint import find_checkpoint, load_task
+from seglab.run.build import Config, build_data, data_facts, watchers
 from seglab.run.engine import engine_for
+from seglab.run.ensemble import load_members, members_of
 from seglab.run.fit import quiet
 from seglab.run.record import read_run, write_json, write_rows
 from seglab.run.screen import score_table
@@ -33,17 +33,19 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """
     quiet()
     run_dir = Path(cfg.run)
-    record = read_run(run_dir)
+    members = members_of(run_dir)
+    record = read_run(members[0])
     config: Config = record["config"]
     split = check_split(cfg.split, other_root=cfg.data.root is not None and cfg.data.split_file is None)
-    task = load_task(find_checkpoint(run_dir, cfg.checkpoint))
-    data = build_data(moved(config, cfg, run_dir)).load(spec=task.spec, test_split=split)
+    task = load_members(members, cfg.checkpoint)
+    data = build_data(moved(config, cfg, members[0])).load(spec=task.spec, test_split=split)
     engine = engine_for(OmegaConf.to_container(cfg.trainer), record["precision"])  # type: ignore[arg-type]  # a dict
     check_cases(data, split, engine.world_size)
     name = split if cfg.data.root is None else f"{split}-{Path(cfg.data.root).resolve().name}"
     output = Path(cfg.output) if cfg.output else run_dir / "evaluate" / name
     check_writable(output, "output")
-    trainer = engine.trainer(callbacks=[PredictionImages(str(output))], loggers=[], run_dir=output)
+    callbacks = [*watchers(engine, output, data_facts(data)), PredictionImages(str(output))]
+    trainer = engine.trainer(callbacks=callbacks, loggers=[], run_dir=output)
     trainer.test(task, data, verbose=False)
     scores = dict(task.test_scores)
     if trainer.is_global_zero:

@@ -57,7 +57,7 @@ def first_network(config: Config, run_dir: Path, train: Train) -> SegmentationNe
     if not _has_finished(folder):
         folder.mkdir(parents=True, exist_ok=True)
         log.info(f"first stage  {folder}")
-        start = resume_point(folder) if (folder / "checkpoints" / "last.ckpt").is_file() else None
+        start = resume_point(folder) if any(folder.glob("checkpoints/*.ckpt")) else None
         run = build({**stage, "resume": str(folder) if start else None}, folder)
         rehearse(config, run)
         train(run, folder, start)
@@ -81,6 +81,7 @@ def stage_config(config: Config) -> Config:
         "trainer": {**config["trainer"], **trainer},
         "first": {},
         "logger": {},
+        "study": {},  # the second stage is what a study compares
     }
     if task_class(stage).first_stage:
         raise ConfigError(

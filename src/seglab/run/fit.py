@@ -3,26 +3,32 @@
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.callbacks.best import KeptScores
+from seglab.callbacks.pruning import was_pruned
+from seglab.callbacks.stop import StopOnSignal, Stopped
 from seglab.errors import ConfigError
 from seglab.run.build import Config, Run, build
-from seglab.run.checkpoint import find_checkpoint, load_weights, read_checkpoint
+from seglab.run.checkpoint import find_checkpoint, load_weights
 from seglab.run.engine import Engine
 from seglab.run.first import first_network
-from seglab.run.ids import is_main_process, run_name
+from seglab.run.folder import occupied
+from seglab.run.forecast import check
+from seglab.run.ids import is_main_process, run_id, run_name
+from seglab.run.loggers import open_loggers, unfailing
 from seglab.run.make import make
-from seglab.run.record import claim, note_resume, read_run, write_json, write_rows, write_run
-from seglab.run.resume import resume_point, resumed_config
+from seglab.run.plain import read_checkpoint
+from seglab.run.record import claim, note_resume, write_json, write_rows, write_run
+from seglab.run.resume import check_same_data, resume_point, resumed_config
 from seglab.run.screen import show_run
 
 log = logging.getLogger("seglab")
@@ -43,14 +49,21 @@ def fit(cfg: DictConfig) -> dict[str, float]:
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     config: Config = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]  # keys are strings
-    start = None
-    if config["resume"]:
-        config, start = resumed_config(run_dir, list(hydra.overrides.task), cfg), resume_point(run_dir)
-    elif is_main_process():
-        claim(run_dir)
-    check_mode(hydra.mode, config)
-    quiet()
-    return train(build(config, run_dir, first_network(config, run_dir, train)), run_dir, start)
+    with occupied(run_dir, run_id()) if is_main_process() else nullcontext():
+        start = None
+        if config["resume"]:
+            config, start = resumed_config(run_dir, list(hydra.overrides.task), cfg), resume_point(run_dir)
+        elif is_main_process():
+            claim(run_dir)
+        check_mode(hydra, config)
+        quiet()
+        if config.get("check"):
+            check(config, run_dir)
+            return {}
+        run = build(config, run_dir, first_network(config, run_dir, train))
+        if start:
+            check_same_data(run_dir, facts(run))
+        return train(run, run_dir, start)
 
 
 def train(run: Run, run_dir: Path, start: Path | None) -> dict[str, float]:
@@ -64,30 +77,38 @@ def train(run: Run, run_dir: Path, start: Path | None) -> dict[str, float]:
     Returns:
         Metrics of the test, and best/<metric> of the kept epoch.
     """
-    with tracked(run, run_dir):
+    with listening(run), tracked(run, run_dir):
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=start)
         scores = kept_scores(run)
-        if run.config["test"]:
+        pruned = {"pruned": True} if was_pruned(run.trainer) else {}
+        if run.config["test"] and not pruned:
             scores |= test_best(run, run_dir)
         if run.trainer.is_global_zero:
-            write_json(run_dir / "result.json", {"status": "finished", "value": _value(run), **scores})
+            write_json(run_dir / "result.json", {"status": "finished", **pruned, "value": _value(run), **scores})
             show_run(run, run_dir, scores)
     return scores
 
 
-def check_mode(mode: RunMode | None, config: Config) -> None:
-    """Refuse a sweep whose jobs start processes: ranks would sweep on their own and train apart in silence.
+def check_mode(hydra: HydraConf, config: Config) -> None:
+    """Refuse several devices in a sweep whose jobs share this process: ranks would sweep on their own and train apart.
+
+    Args:
+        hydra: Hydra's own part of the configuration.
+        config: of the run.
 
     Raises:
-        ConfigError: names what works.
+        ConfigError: names the launcher that starts a process for each job.
     """
+    launcher = str(hydra.launcher["_target_"]).rpartition(".")[2]
+    if hydra.mode != RunMode.MULTIRUN or launcher not in ("BasicLauncher", "JoblibLauncher"):
+        return
     engine: Engine = make(config["trainer"], "trainer")
-    if mode == RunMode.MULTIRUN and engine.world_size > 1:
+    if engine.world_size > 1:
         raise ConfigError(
             "a sweep in one process cannot train on several devices",
-            given=f"-m with trainer.devices={engine.devices}, here {engine.world_size} processes",
-            allowed="-m with trainer.devices=1, or one job with several devices",
-            fix="start the jobs one after another without -m",
+            given=f"{launcher} with trainer.devices={engine.devices}, here {engine.world_size} processes",
+            allowed="trainer.devices=1, or a process for each job",
+            fix="set hydra/launcher=process, or leave hydra/launcher out",
         )
 
 
@@ -113,34 +134,50 @@ def kept_scores(run: Run) -> dict[str, float]:
 
 @contextmanager
 def tracked(run: Run, run_dir: Path) -> Iterator[None]:
-    """Open the loggers and write run.json; close W&B with exit code 0 or 1, a failure also in result.json."""
+    """Open the loggers and write run.json; close W&B with the exit code, and note in result.json what ended the run."""
     from seglab.run.wandb_run import close_wandb
 
     exit_code = 1
     try:
         run.trainer.loggers = open_loggers(run.config, run_dir)
-        if is_main_process() and run.config["resume"]:
-            note_resume(run_dir, run.config)
-        elif is_main_process():
-            write_run(run_dir, run.config, {"run_id": run_name(run_dir), **facts(run)})
-            write_json(run_dir / "split.json", run.data.splits)
+        begin(run, run_dir)
         yield
         exit_code = 0
+    except Stopped as stop:
+        exit_code = 128 + stop.number
+        note_end(run_dir, {"status": "stopped", "signal": stop.name, "step": run.trainer.global_step})
+        raise
     except BaseException as error:
-        if is_main_process():
-            write_json(run_dir / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        note_end(run_dir, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
     finally:
-        close_wandb(exit_code)
+        unfailing(close_wandb, "W&B", [])(exit_code)
 
 
-def open_loggers(config: Config, run_dir: Path) -> list[Logger]:
-    """CSV always; W&B, TensorBoard or others as configured, on the main process only."""
-    loggers: list[Logger] = [CSVLogger(run_dir, name="csv")]
+def listening(run: Run) -> AbstractContextManager[None]:
+    """Handle signals while a run goes on, whatever it is at."""
+    (callback,) = (callback for callback in run.trainer.callbacks if isinstance(callback, StopOnSignal))  # type: ignore[attr-defined]
+    return callback.listening()
+
+
+def begin(run: Run, run_dir: Path) -> None:
+    """Write run.json and split.json, or note in run.json that the run is resumed."""
+    if not is_main_process():
+        return
+    if run.config["resume"]:
+        note_resume(run_dir, run.config)
+    else:
+        write_run(run_dir, run.config, {"run_id": run_name(run_dir), **facts(run)})
+        write_json(run_dir / "split.json", run.data.splits)
+
+
+def note_end(run_dir: Path, content: dict[str, Any]) -> None:
+    """Write result.json of a run that did not finish; a full disk must not hide why."""
     if is_main_process():
-        for name, node in (config.get("logger") or {}).items():
-            loggers.append(_open_logger(name, node, config, run_dir))
-    return loggers
+        try:
+            write_json(run_dir / "result.json", content)
+        except OSError as error:
+            log.warning(f"result.json cannot be written: {error}")
 
 
 def facts(run: Run) -> dict[str, Any]:
@@ -163,17 +200,6 @@ def quiet() -> None:
         logging.getLogger(name).handlers.clear()  # Hydra's root logger shows them once
         logging.getLogger(name).setLevel(logging.WARNING)
     log.setLevel(logging.INFO if is_main_process() else logging.ERROR)
-
-
-def _open_logger(name: str, node: Config, config: Config, run_dir: Path) -> Logger:
-    if name == "wandb":
-        from seglab.run.wandb_run import open_wandb
-
-        settings = make(node, "logger.wandb")
-        known = read_run(run_dir)["run_id"] if config["resume"] else run_name(run_dir)
-        return open_wandb(settings, run_dir, known, config)
-    logger: Logger = make({"save_dir": str(run_dir), **node}, f"logger.{name}")
-    return logger
 
 
 def _value(run: Run) -> float | None:

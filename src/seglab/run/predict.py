@@ -15,8 +15,8 @@ from seglab.data.module import SegmentationData
 from seglab.errors import ConfigError, DataError, SeglabError
 from seglab.files import check_writable
 from seglab.run.build import Config, build_data
-from seglab.run.checkpoint import find_checkpoint, load_task
 from seglab.run.engine import available_threads, engine_for
+from seglab.run.ensemble import load_members, members_of
 from seglab.run.make import make
 from seglab.run.record import read_run
 from seglab.task.segmentation import SegmentationTask
@@ -98,11 +98,12 @@ def predict(cfg: DictConfig) -> None:
 def load_predictor(cfg: DictConfig) -> Predictor:
     """Open the run's checkpoint on the best device there is."""
     run_dir = Path(cfg.run)
-    record = read_run(run_dir)
+    members = members_of(run_dir)
+    record = read_run(members[0])
     config: Config = record["config"]
     engine = engine_for(OmegaConf.to_container(cfg.trainer), record["precision"])  # type: ignore[arg-type]  # a dict
     torch.set_num_threads(engine.threads or available_threads(1))
-    task = load_task(find_checkpoint(run_dir, cfg.checkpoint))
+    task = load_members(members, cfg.checkpoint)
     if not task.labels_images:
         raise ConfigError(
             "this run cannot label images",

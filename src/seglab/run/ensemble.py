@@ -1,0 +1,88 @@
+"""Runs that label together: evaluate and predict take the folder of an ensemble like that of a run."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from seglab.errors import CheckpointError
+from seglab.nets.ensemble import Ensemble
+from seglab.run.checkpoint import find_checkpoint, load_task
+from seglab.run.record import write_json
+from seglab.spec import Intensity
+from seglab.task.segmentation import SegmentationTask
+
+FILE = "ensemble.json"
+
+
+def write_ensemble(folder: Path, members: Sequence[Path]) -> Path:
+    """Write ensemble.json: the run folders whose networks label together, as seen from its folder where they lie in it.
+
+    Args:
+        folder: of the ensemble, for example of a sweep.
+        members: run folders.
+    """
+    names = [str(run.relative_to(folder)) if run.is_relative_to(folder) else str(run.resolve()) for run in members]
+    write_json(folder / FILE, {"members": names})
+    return folder / FILE
+
+
+def members_of(run_dir: Path) -> list[Path]:
+    """The run folders of an ensemble, or the run folder itself where there is none.
+
+    Raises:
+        CheckpointError: an ensemble.json that lists no runs.
+    """
+    file = run_dir / FILE
+    if not file.is_file():
+        return [run_dir]
+    try:
+        names = json.loads(file.read_text(encoding="utf-8"))["members"]
+        members = [run_dir / str(name) for name in names]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _no_ensemble(file, f"{type(error).__name__}: {error}") from error
+    if not members:
+        raise _no_ensemble(file, "no members")
+    return members
+
+
+def load_members(members: Sequence[Path], which: str) -> SegmentationTask:
+    """The task of a run; of several runs that of the first one, with a network that averages all of them.
+
+    Args:
+        members: run folders.
+        which: checkpoint, best or last.
+
+    Raises:
+        SeglabError: a member that cannot be opened, or networks that do not fit together.
+    """
+    tasks = [load_task(find_checkpoint(run, which)) for run in members]
+    first = tasks[0]
+    if len(tasks) > 1:
+        ways = [_to_member(first.spec.intensity, task.spec.intensity) for task in tasks]
+        repeats = first.spec.in_channels // len(first.spec.intensity.mean)  # slices of a stack are alike
+        scales, shifts = ([part * repeats for part in side] for side in zip(*ways, strict=True))
+        first.net = Ensemble([task.net for task in tasks], scales=scales, shifts=shifts).eval()
+    return first
+
+
+def _to_member(known: Intensity, wanted: Intensity) -> tuple[list[float], list[float]]:
+    """Scale and shift per channel from an image normalised one way to the same image normalised another way."""
+    if (known.low, known.high) != (wanted.low, wanted.high):
+        raise CheckpointError(
+            "the runs of an ensemble clip their images differently",
+            given=f"[{known.low}, {known.high}] and [{wanted.low}, {wanted.high}]",
+            allowed="runs with one intensity window",
+            fix="join runs that were trained with the same data settings",
+        )
+    pairs = zip(known.mean, known.std, wanted.mean, wanted.std, strict=True)
+    ways = [(std / own_std, (mean - own_mean) / own_std) for mean, std, own_mean, own_std in pairs]
+    return [scale for scale, _ in ways], [shift for _, shift in ways]
+
+
+def _no_ensemble(file: Path, given: str) -> CheckpointError:
+    return CheckpointError(
+        "the ensemble cannot be read",
+        given=f"{file}: {given}",
+        allowed='JSON such as {"members": ["0", "1", "2"]}, the folders of runs',
+        fix="correct the file, or name one run with run=...",
+    )

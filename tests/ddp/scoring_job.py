@@ -1,0 +1,81 @@
+"""Scores two networks on folders of photos, on as many processes as there are; `train` as first argument trains them.
+
+To be started by torchrun, or alone: scoring_job.py score|train <folder> <cache_dir> <root of the training> <root> ...
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "run")]
+WORLD = int(os.environ.get("WORLD_SIZE", "1"))
+NETS = {
+    "unet": ["model=unet", "model.norm=batch", "model.n_poolings=2"],
+    "attention_unet": ["model=attention_unet"],
+}
+CPU = ["trainer.accelerator=cpu", "trainer.threads=1", f"trainer.devices={WORLD}"]
+SMALL = [
+    "data.batch_size=2", "data.patch_size=[32,32]", "data.num_workers=0", "model.base_channels=4", "logger=[]",
+    "trainer.precision=32-true", "callbacks.progress=null", "callbacks.images=null", "test=false",
+]  # fmt: skip
+PLAIN = ["model.norm=null", "model.n_poolings=2", "loss=ce", "optimizer=sgd", "scheduler=constant", "augment=default"]
+
+
+def score(run_dir: Path, root: Path, cache_dir: Path) -> dict[str, Any]:
+    """Test and validation scores of a run on all photos of a folder, and its table of cases."""
+    from run_jobs import composed
+
+    from seglab.run.build import build_data
+    from seglab.run.checkpoint import find_checkpoint, load_task
+    from seglab.run.engine import Engine
+    from seglab.run.evaluate import evaluate
+    from seglab.run.record import read_run
+
+    output = run_dir / f"{root.name}-on-{WORLD}"
+    job = [f"run={run_dir}", f"data.root={root}", f"paths.cache_dir={cache_dir}", f"output={output}", *CPU]
+    tested = evaluate(composed("evaluate", job, output))
+    task, config = load_task(find_checkpoint(run_dir)), read_run(run_dir)["config"]
+    config["data"] |= {"root": str(root), "cache_dir": str(cache_dir), "split_file": None}
+    data = build_data(config).load(spec=task.spec, test_split="all")
+    data.records["val"] = data.records["all"]
+    engine = Engine(accelerator="cpu", devices=WORLD, threads=1, precision="32-true")
+    trainer = engine.trainer(callbacks=[], loggers=[], run_dir=output)
+    trainer.validate(task, data, verbose=False)
+    validated = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    cases = (output / "cases.csv").read_text() if trainer.is_global_zero else ""
+    return {"test": tested, "validation": validated, "cases": cases}
+
+
+def main() -> None:
+    """Train where asked for, score, and write <folder>/scores-<processes>.json."""
+    from run_jobs import train_in
+
+    what, folder, cache_dir, train_root, *roots = sys.argv[1:]
+    paths = [f"data.root={train_root}", f"paths.cache_dir={cache_dir}"]
+    epochs = ["trainer.max_epochs=1"]
+    if what == "train":
+        for name, net in NETS.items():
+            train_in(Path(folder) / name, *CPU, *SMALL, *net, *paths, *epochs, "trainer.limit_train_batches=20")
+    batch = [
+        f"data.batch_size={6 // WORLD}",
+        "data.val_fraction=0",
+        "data.test_fraction=0.1",
+        "callbacks.checkpoint=null",
+    ]
+    train_in(
+        Path(folder) / f"plain-{WORLD}", *CPU, *SMALL, *PLAIN, *paths, *epochs, *batch, "trainer.limit_train_batches=1"
+    )
+    found = {
+        f"{name} {Path(root).name}": score(Path(folder) / name, Path(root), Path(cache_dir))
+        for name in NETS
+        for root in roots
+    }
+    if os.environ.get("RANK", "0") == "0":
+        (Path(folder) / f"scores-{WORLD}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

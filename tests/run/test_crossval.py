@@ -1,0 +1,54 @@
+"""Cross-validation: what is made of the folds' scores; the sweep itself is run in tests/ddp."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seglab.errors import CheckpointError
+from seglab.run.crossval import fold_table, grouped, over_folds
+from seglab.run.ensemble import members_of, write_ensemble
+from seglab.run.sweep_record import Job
+
+
+def job(number: int, *overrides: str) -> Job:
+    return Job(number, ["train.py"], ["experiment=crossval", *overrides], str(number), "finished")
+
+
+def test_jobs_that_differ_in_their_fold_alone_belong_together() -> None:
+    jobs = [job(n, f"data.fold={n % 2}", f"model={model}") for n, model in enumerate(["unet", "unet", "dcunet"])]
+    assert {label: [each.number for each in each_jobs] for label, each_jobs in grouped(jobs).items()} == {
+        "model=unet": [0, 1],
+        "model=dcunet": [2],
+    }
+    (label,) = grouped([job(0, "data.fold=0"), job(1, "data.fold=1")])
+    assert not label
+
+
+def test_mean_and_deviation_leave_out_folds_where_a_metric_is_undefined() -> None:
+    scores = [{"test/dice/mean": 0.5, "test/iou/a": None}, {"test/dice/mean": 0.9, "test/iou/a": 0.25}]
+    found = over_folds(scores)
+    assert found["dice/mean"]["mean"] == pytest.approx(0.7) and found["dice/mean"]["std"] == pytest.approx(0.2828427)
+    assert found["iou/a"] == {"mean": 0.25, "std": None, "n": 1, "values": [None, 0.25]}
+
+
+def test_the_table_shows_the_main_scores() -> None:
+    val = over_folds([{"test/dice/mean": 0.5}, {"test/dice/mean": 0.9}])
+    table = fold_table({"val": val, "test": {}}, "2 folds")
+    assert list(table.columns[1].cells) == ["0.7000 ± 0.2828"] and list(table.columns[2].cells) == [""]
+
+
+def test_members_are_named_as_seen_from_their_folder(tmp_path: Path) -> None:
+    elsewhere = tmp_path.parent / "elsewhere"
+    write_ensemble(tmp_path, [tmp_path / "0", tmp_path / "1", elsewhere])
+    names = json.loads((tmp_path / "ensemble.json").read_text())["members"]
+    assert names == ["0", "1", str(elsewhere)]
+    assert members_of(tmp_path) == [tmp_path / "0", tmp_path / "1", elsewhere]
+    assert members_of(elsewhere) == [elsewhere]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"members": []}', '{"members": 3}'])
+def test_an_ensemble_without_members_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "ensemble.json").write_text(text)
+    with pytest.raises(CheckpointError, match="ensemble cannot be read"):
+        members_of(tmp_path)
