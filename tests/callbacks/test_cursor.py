@@ -239,10 +239,12 @@ def test_the_cursor_counts_trained_batches_and_rolls_over_at_the_last_of_an_epoc
 
 @pytest.mark.parametrize("plan", [{"accumulate_grad_batches": 2}, {"limit_train_batches": 4}])
 def test_another_number_of_batches_or_of_accumulated_ones_starts_the_epoch_over(
-    plan: dict[str, int], whole_runs: dict[str, tuple[Model, Saver]]
+    plan: dict[str, int], whole_runs: dict[str, tuple[Model, Saver]], caplog: pytest.LogCaptureFixture
 ) -> None:
     _, saver = whole_runs["epochs"]
-    resumed = fit(saver.file(("on_train_batch_start", 7)), **plan)  # the third batch of the second epoch
+    with caplog.at_level("INFO", "seglab"):
+        resumed = fit(saver.file(("on_train_batch_start", 7)), **plan)  # the third batch of the second epoch
+    assert "epoch 1 starts over" in caplog.text
     trained = [event[:2] for event in resumed.events if isinstance(event[0], int)]
     n_batches = plan.get("limit_train_batches", N_BATCHES)
     assert trained == [(epoch, batch) for epoch in (1, 2, 3) for batch in range(n_batches)]
@@ -256,6 +258,14 @@ def test_a_finished_training_can_go_on_longer_and_begins_with_the_next_epoch(
         resumed = fit(saver.file(moment), max_epochs=N_EPOCHS + 1)
         assert [event[:2] for event in resumed.events[:N_BATCHES]] == [(4, batch) for batch in range(N_BATCHES)]
     assert fit(saver.file(("on_train_end", 0))).events == []
+
+
+def test_an_epoch_that_max_steps_cut_short_counts_as_finished(tmp_path: Path) -> None:
+    moment = ("on_train_end", 0)
+    saver = Saver(tmp_path, [moment])
+    fit(saver=saver, max_steps=N_BATCHES + 2)
+    trained = [event[:2] for event in fit(saver.file(moment)).events if isinstance(event[0], int)]
+    assert trained == [(epoch, batch) for epoch in (2, 3) for batch in range(N_BATCHES)]
 
 
 def test_a_training_that_was_stopped_early_stays_stopped_unless_it_is_given_more_patience(tmp_path: Path) -> None:

@@ -157,6 +157,13 @@ def test_averaging_that_begins_at_a_resume_begins_with_the_weights(tmp_path: Pat
     torch.testing.assert_close(resumed.scored[0]["layer.bias"], expected)
 
 
+def test_a_resume_without_averaging_goes_on_with_the_trained_weights(tmp_path: Path) -> None:
+    whole = fit(WeightAverage(0.7), Keep(tmp_path))
+    resumed = fit(resume=tmp_path / "within.ckpt")
+    assert all(torch.equal(value, resumed.trained[-1][name]) for name, value in whole.trained[-1].items())
+    assert all(torch.equal(value, resumed.scored[0][name]) for name, value in whole.trained[-1].items())
+
+
 @pytest.mark.parametrize("arguments", [{"decay": 1.0}, {"decay": -0.1}, {"start_step": -1}])
 def test_an_average_that_cannot_be_is_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="averaged") as caught:

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,6 +72,16 @@ def test_the_clock_is_looked_at_every_few_steps(tmp_path: Path) -> None:
     within = [(0, CLOCK_STEPS, CLOCK_STEPS), (0, 2 * CLOCK_STEPS, 2 * CLOCK_STEPS)]
     assert saves(tmp_path, n, {"every_n_minutes": 1e-9}, max_epochs=1) == [*within, (1, 0, n)]
     assert saves(tmp_path, n, {"every_n_minutes": 60}, max_epochs=1) == [(1, 0, n)]
+
+
+def test_a_clock_that_strikes_between_two_accumulated_batches_is_heard_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(1000))
+    clock = SimpleNamespace(monotonic=lambda: next(seconds))  # a second passes between two looks
+    monkeypatch.setattr("seglab.callbacks.last.time", clock)
+    found = saves(tmp_path, 5 * CLOCK_STEPS, {"every_n_minutes": 1.5 / 60}, max_epochs=1, accumulate_grad_batches=2)
+    assert found[0] == (0, 4 * CLOCK_STEPS, 2 * CLOCK_STEPS)
 
 
 @pytest.mark.parametrize("arguments", [{"every_n_steps": 0}, {"every_n_minutes": -1.0}])

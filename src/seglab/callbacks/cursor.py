@@ -1,12 +1,17 @@
 """Cursor: where in an epoch the training stands, so that a resumed training goes on with the very next batch."""
 
+import logging
 import warnings
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from seglab.callbacks.ema import take_trained
+
 Loops = dict[str, Any]
+
+log = logging.getLogger("seglab")
 
 
 class Cursor(Callback):
@@ -51,7 +56,8 @@ class Cursor(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the place, what callbacks watch and the buffers of each process, and settle Lightning's counters."""
-        buffers = dict(pl_module.named_buffers()) if trainer.world_size > 1 else {}
+        kept = checkpoint["state_dict"].keys() if trainer.world_size > 1 else set()
+        buffers = {name: each for name, each in pl_module.named_buffers() if name in kept and each.is_floating_point()}
         checkpoint["epoch"] = self.epoch if self.batch > 0 else max(self.epoch - 1, 0)  # of the last trained batch
         checkpoint["cursor"] = {
             "epoch": self.epoch,
@@ -75,6 +81,9 @@ class Cursor(Callback):
         if self.batch > 0 and state["plan"] != _plan(trainer):
             self.batch = 0
             _start_over(loops, self.epoch)
+            log.info(f"epoch {self.epoch} starts over: it was begun with {state['plan']}, now it is {_plan(trainer)}")
+        if "ema" in checkpoint:  # also where the averaging is switched off from here on
+            take_trained(pl_module, checkpoint["ema"]["trained"])
         self._max_steps = trainer.max_steps
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # it is
 

@@ -54,7 +54,7 @@ class WeightAverage(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with the running statistics of this process, which had those of rank 0 till now."""
-        _copy(self._trained, _tensors(pl_module))
+        take_trained(pl_module, self._trained)
         self._trained = {}
 
     def on_train_batch_end(
@@ -106,13 +106,23 @@ class WeightAverage(Callback):
             own = {name: rows[trainer.global_rank] for name, rows in by_rank.items() if len(rows) == trainer.world_size}
             tensors.update(own)
         self._step = state["step"]
-        _copy(self._trained, _tensors(pl_module))
+        take_trained(pl_module, self._trained)
 
     def _swap(self, pl_module: LightningModule) -> None:
         live = _tensors(pl_module)
         held = {name: value.clone() for name, value in live.items()}
         _copy(self._aside, live)
         _copy(held, self._aside)
+
+
+def take_trained(pl_module: LightningModule, trained: Tensors) -> None:
+    """Go on with trained weights in place of the averages that a checkpoint holds as its weights.
+
+    Args:
+        pl_module: of the training.
+        trained: as under "ema" in a checkpoint.
+    """
+    _copy(trained, _tensors(pl_module))
 
 
 def _tensors(pl_module: LightningModule) -> Tensors:
