@@ -56,6 +56,8 @@ TINY = [
     "trainer.log_every_n_steps=1",
 ]
 DISTURB = "+callbacks.photographs={_target_: resume_matrix.Disturbance}"
+PATHS = ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path", "best_k_models", "current_score")
+"""Of the states of callbacks: folders, and a score that Lightning keeps for nobody and forgets at a resume."""
 
 
 class Photographs(Checkpoint):
@@ -136,19 +138,10 @@ def run(context: Any, run_dir: Path, n_ranks: int, overrides: list[str]) -> None
 def state(run_dir: Path) -> dict[str, Any]:
     """Everything that must be the same at the end of a run, by part."""
     last, best = (torch.load(run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("last", "best"))
-    kept = {}
-    for name, content in last["callbacks"].items():
-        other = (
-            "dirpath",
-            "best_model_path",
-            "kth_best_model_path",
-            "last_model_path",
-            "best_k_models",
-            "current_score",
-        )
-        kept[name] = {
-            key: value for key, value in content.items() if key not in other
-        }  # folders, and what nobody reads
+    kept = {
+        name: {key: value for key, value in content.items() if key not in PATHS}
+        for name, content in last["callbacks"].items()
+    }
     return {
         "weights": last["ema"]["trained"],
         "average": last["state_dict"],
@@ -194,6 +187,18 @@ def resume(context: Any, photograph: Path, run_dir: Path, n_ranks: int, n_worker
     return f"{len(differing)} differ: {', '.join(differing[:3])}" if differing else "same"
 
 
+def row(context: Any, folder: Path, n_ranks: int, n_workers: int, stops: list[int]) -> int:
+    """Resume every photograph of a training with a number of loader processes; how many end the same."""
+    start, n_same, whole = time.monotonic(), 0, state(folder / f"ranks{n_ranks}")
+    for stop in stops:
+        photograph = folder / f"ranks{n_ranks}-album" / f"{stop:02d}"
+        found = resume(context, photograph, folder / f"{n_ranks}-{n_workers}-{stop}", n_ranks, n_workers, whole)
+        n_same += found == "same"
+        print(f"  stopped after step {stop:2d}, {n_workers} loader processes: {found}", flush=True)
+    print(f"  {n_same} of {len(stops)} the same, {time.monotonic() - start:.0f} s", flush=True)
+    return n_same
+
+
 def main() -> None:
     """Run the matrix, print a table, and end with 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -202,9 +207,7 @@ def main() -> None:
     parser.add_argument("--workers", default="0,2", help="loader processes after the resume, 0,2")
     parser.add_argument("--folder", default=str(ROOT / "runs" / "resume_matrix"), help="emptied first")
     options = parser.parse_args()
-    stops, ranks, workers = (
-        [int(n) for n in text.split(",")] for text in (options.stops, options.ranks, options.workers)
-    )
+    numbers = {name: [int(n) for n in getattr(options, name).split(",")] for name in ("stops", "ranks", "workers")}
     folder = Path(options.folder).resolve()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -212,30 +215,16 @@ def main() -> None:
     sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["seglab.run.fit", "resume_matrix"])
-    figures = {}
-    for n_ranks in ranks:
-        start, whole_dir = time.monotonic(), folder / f"ranks{n_ranks}"
-        run(context, whole_dir, n_ranks, [*TINY, "data.num_workers=2"])
-        whole = state(whole_dir)
+    figures, n_stops = {}, len(numbers["stops"])
+    for n_ranks in numbers["ranks"]:
+        start = time.monotonic()
+        run(context, folder / f"ranks{n_ranks}", n_ranks, [*TINY, "data.num_workers=2"])
         print(f"{n_ranks} process(es): one training of {N_STEPS} steps, {time.monotonic() - start:.0f} s")
-        for n_workers in workers:
-            start, n_same = time.monotonic(), 0
-            for stop in stops:
-                photograph, run_dir = (
-                    folder / f"ranks{n_ranks}-album" / f"{stop:02d}",
-                    folder / f"{n_ranks}-{n_workers}-{stop}",
-                )
-                found = resume(context, photograph, run_dir, n_ranks, n_workers, whole)
-                n_same += found == "same"
-                print(f"  stopped after step {stop:2d}, {n_workers} loader processes: {found}", flush=True)
-            print(f"  {n_same} of {len(stops)} the same, {time.monotonic() - start:.0f} s")
-            figures[f"ranks{n_ranks}_workers{n_workers}"] = (
-                n_same,
-                f"{len(stops)} stops bit-identical",
-                n_same == len(stops),
-            )
-    print(json.dumps({name: {"value": value, "goal": goal, "ok": ok} for name, (value, goal, ok) in figures.items()}))
-    sys.exit(0 if all(ok for _, _, ok in figures.values()) else 1)
+        for n_workers in numbers["workers"]:
+            figures[f"ranks{n_ranks}_workers{n_workers}"] = row(context, folder, n_ranks, n_workers, numbers["stops"])
+    goal = f"{n_stops} stops bit-identical"
+    print(json.dumps({name: {"value": n, "goal": goal, "ok": n == n_stops} for name, n in figures.items()}))
+    sys.exit(0 if all(n == n_stops for n in figures.values()) else 1)
 
 
 if __name__ == "__main__":
