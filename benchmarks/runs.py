@@ -1,6 +1,5 @@
 """What the benchmarks of trained networks share: training on the command line, and scores of a run's test slices."""
 
-import csv
 import json
 import os
 import subprocess
@@ -35,7 +34,7 @@ def train(run_dir: Path, *overrides: str) -> Path:
     """
     if finished_epochs(run_dir) == wanted_epochs(overrides):
         return run_dir
-    arguments = [*ONE_THREAD, "logger=csv", "callbacks.progress=null", *overrides]
+    arguments = [*ONE_THREAD, "logger=null", "callbacks.progress=null", *overrides]
     if (run_dir / "checkpoints" / "last.ckpt").is_file():
         arguments = [f"resume={run_dir}", *(text for text in overrides if text.startswith("trainer."))]
     environment = {**os.environ, "RUN_ID": run_dir.name, "SEGLAB_RUNS_DIR": str(run_dir.parent), "OMP_NUM_THREADS": "1"}
@@ -99,11 +98,8 @@ def opened_with_data(run_dir: Path) -> tuple[SegmentationTask, SegmentationData]
 
 def losses(run_dir: Path) -> list[float]:
     """The mean training loss of each epoch, of all parts of a run that was interrupted."""
-    by_epoch = {}
-    for file in sorted(run_dir.glob("csv/version_*/metrics.csv"), key=lambda file: file.stat().st_mtime):
-        for row in csv.DictReader(file.open()):
-            if row["train/loss"]:
-                by_epoch[int(float(row["epoch"]))] = float(row["train/loss"])
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    by_epoch = {int(row["epoch"]): float(row["train/loss"]) for row in rows if "train/loss" in row}
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
