@@ -2,8 +2,9 @@
 
 python benchmarks/optuna_study.py --runs runs/optuna --trials 20 --epochs 20
 
-Both studies draw the same values, so a trial of one is that of the other until it is ended. A study that was stopped
-goes on, and one that is complete is used again. The last line says {name: {value, goal, ok}}.
+Both studies draw the same values, so a trial of one is that of the other until it is ended. They take turns, a few
+trials each, so that what else the machine does slows both alike. A study that was stopped goes on, and one that is
+complete is used again. The last line says {name: {value, goal, ok}}.
 """
 
 import argparse
@@ -24,10 +25,14 @@ SMALL = (
 SEARCHED = ["optimizer.lr=tag(log,interval(1e-4,3e-2))", "model.base_channels=choice(2,4,8)"]
 
 
-def search(folder: Path, pruner: str, n_trials: int, n_epochs: int) -> list[optuna.trial.FrozenTrial]:
-    """Run a study, or what is missing of it; its trials."""
+TURNS = 4
+"""How often each study has its turn."""
+
+
+def search(folder: Path, pruner: str, n_trials: int, n_startup: int, n_epochs: int) -> list[optuna.trial.FrozenTrial]:
+    """Run a study up to a number of trials, or what is missing of it; its trials."""
     settings = {"n_trials": n_trials, "sampler": "random", "seed": 0, "pruner": pruner}
-    settings |= {"pruner_startup_trials": n_trials // 4, "pruner_warmup_epochs": n_epochs // 5}
+    settings |= {"pruner_startup_trials": n_startup, "pruner_warmup_epochs": n_epochs // 5}
     chosen = ["hydra/sweeper=optuna", *(f"hydra.sweeper.{name}={value}" for name, value in settings.items())]
     job = [*ONE_THREAD, *SMALL.split(), f"trainer.max_epochs={n_epochs}", "trainer.precision=32-true"]
     command = [sys.executable, "src/train.py", "-m", *chosen, *SEARCHED, *job, f"hydra.sweep.dir={folder.resolve()}"]
@@ -42,9 +47,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=20)
     given = parser.parse_args()
-    rows, found = [], {}
-    for pruner in ("none", "median"):
-        trials = search(given.runs / pruner, pruner, given.trials, given.epochs)
+    rows, found, studies = [], {}, {}
+    for turn in range(1, TURNS + 1):
+        for pruner in ("none", "median"):
+            counts = (max(1, given.trials * turn // TURNS), given.trials // 4)
+            studies[pruner] = search(given.runs / pruner, pruner, *counts, given.epochs)
+    for pruner, trials in studies.items():
         best = max(trial.value for trial in trials if trial.state.name == "COMPLETE")
         n_epochs = sum(len(trial.intermediate_values) for trial in trials)
         seconds = sum(trial.duration.total_seconds() for trial in trials)

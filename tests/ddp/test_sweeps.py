@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,38 @@ def test_a_job_that_cannot_work_stops_no_other_and_is_named(paths: list[str], tm
         f"    log: {folder}/0/job.log\n" in said
     )
     assert read(folder / "1/result.json")["status"] == "finished"
+
+
+def test_twelve_jobs_killed_in_the_middle_leave_ten_results_and_two_named_failures_and_nothing_is_done_twice(
+    tmp_path: Path,
+) -> None:
+    app = str(ROOT / "tests/run/sweep_app.py")  # its jobs take no time; a=2 fails
+    command = [sys.executable, app, str(tmp_path), "a=0,1,2,3,4,5", "b=x,y", "how=fails"]
+    options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    folder, starts = tmp_path / "sweep", tmp_path / "sweep/starts.txt"
+    first = subprocess.Popen(command, **options, start_new_session=True)
+    while not starts.exists() or len(starts.read_text().split()) < 7:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.01)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    end = time.monotonic() + 60
+    while processes(folder):
+        assert time.monotonic() < end, processes(folder)
+        time.sleep(0.1)
+    before = {file: file.stat().st_mtime_ns for file in folder.glob("*/result.json")}
+    assert 4 <= len(before) < 10
+
+    again = subprocess.run(command, **options, check=False)
+    jobs = read(folder / "sweep.json")
+    done = {number for number, job in jobs.items() if job["status"] == "finished"}
+    failed = [number for number, job in jobs.items() if job["status"] == "failed"]
+    assert len(jobs) == 12 and len(done) == 10 and failed == ["4", "5"]
+    assert (
+        again.returncode == 1 and "Error: 2 of 12 jobs failed\n  #4 a=2 b=x: ValueError: a is too large" in again.stderr
+    )
+    assert "  #5 a=2 b=y: ValueError: a is too large" in again.stderr
+    assert {file.parent.name for file in folder.glob("*/result.json")} == done
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    counts = Counter(starts.read_text().split())
+    assert all(counts[a] in (2, 3) for a in "01345") and sum(counts[a] for a in "01345") <= 11 and counts["2"] <= 4
