@@ -25,23 +25,31 @@ def main() -> None:
     parser.add_argument("--epochs", nargs="*", default=[], help="model=epochs; 150 where not given")
     parser.add_argument("--curves", type=Path, default=Path("docs/zoo/em_curves.svg"), help="drawing of the losses")
     parser.add_argument("--compile", nargs="*", default=[], choices=PUBLISHED, help="networks to train compiled")
+    parser.add_argument("--precision", default="auto", help="auto: bfloat16 where the processor computes in it")
+    parser.add_argument("--train-only", nargs="*", choices=PUBLISHED, help="train these networks, and score nothing")
     given = parser.parse_args()
     epochs = dict.fromkeys(PUBLISHED, 150) | {model: int(n) for model, n in (pair.split("=") for pair in given.epochs)}
-    rows, figures, drawn = [], {}, {}
-    for model, published in PUBLISHED.items():
-        found, curves = [], []
-        for seed in given.seeds:
-            run_dir = train(
+    folders = {
+        model: [
+            train(
                 given.runs / f"{model}-seed{seed}",
                 f"experiment=em_{model}",
                 f"data.root={given.root}",
                 f"seed={seed}",
                 f"trainer.max_epochs={epochs[model]}",
-                "trainer.precision=32-true",
+                f"trainer.precision={given.precision}",
                 f"trainer.compile={str(model in given.compile).lower()}",
             )
-            found.append(score(run_dir))
-            curves.append(losses(run_dir))
+            for seed in given.seeds
+        ]
+        for model in given.train_only or PUBLISHED
+    }
+    if given.train_only:
+        return
+    rows, figures, drawn = [], {}, {}
+    for model, published in PUBLISHED.items():
+        found = [score(run_dir) for run_dir in folders[model]]
+        curves = [losses(run_dir) for run_dir in folders[model]]
         iou, similarity = ([100 * each[name] for each in found] for name in ("iou", "tanimoto"))
         spread = {name: stdev(values) if len(values) > 1 else 0.0 for name, values in (("i", iou), ("t", similarity))}
         rows.append(

@@ -34,7 +34,7 @@ def train(run_dir: Path, *overrides: str) -> Path:
     """
     if finished_epochs(run_dir) == wanted_epochs(overrides):
         return run_dir
-    arguments = [*ONE_THREAD, "logger=null", "callbacks.progress=null", *overrides]
+    arguments = [*ONE_THREAD, "logger=[]", "callbacks.progress=null", *overrides]
     if (run_dir / "checkpoints" / "last.ckpt").is_file():
         arguments = [f"resume={run_dir}", *(text for text in overrides if text.startswith("trainer."))]
     environment = {**os.environ, "RUN_ID": run_dir.name, "SEGLAB_RUNS_DIR": str(run_dir.parent), "OMP_NUM_THREADS": "1"}

@@ -36,6 +36,15 @@ def test_a_typo_in_the_shell_names_the_nearest_key_and_writes_nothing(tmp_path: 
     assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("typed", "fix"), [("logger=null", "type logger=[]"), ("model=[]", "leave model out, or choose one")]
+)
+def test_a_group_that_cannot_be_empty_is_answered_with_what_can(typed: str, fix: str, tmp_path: Path) -> None:
+    done = shell(tmp_path, "train", typed)
+    assert done.returncode == 1 and f"given:   {typed}" in done.stderr and f"fix:     {fix}" in done.stderr
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
 def test_an_error_of_ours_ends_with_code_1_and_its_message_alone(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Refused) as stop, user_errors():
         raise ConfigError("it failed", given="a", allowed="b", fix="c")

@@ -21,6 +21,9 @@ from seglab.errors import ConfigError, SeglabError
 from seglab.run.catalogue import CONF, config_dirs, help_lines, names
 from seglab.run.ids import run_dir, run_id
 
+OPTIONAL = ("augment", "debug", "experiment", "logger", "sweep")
+"""Groups that a run can do without."""
+
 
 class Refused(SystemExit):
     """The end of a job after an error that the user can mend; its message has been shown."""
@@ -78,6 +81,8 @@ def launch(main: Callable[[], None], config_name: str) -> None:
         main: the function decorated by `hydra.main`.
         config_name: name of its primary config.
     """
+    with user_errors():
+        refuse_empty_groups(sys.argv[1:])
     try:
         main()
     except SystemExit as stop:
@@ -86,6 +91,25 @@ def launch(main: Callable[[], None], config_name: str) -> None:
         elif stop.code == 1 and not isinstance(stop, Refused):
             explain(sys.argv[1:], config_name)
         raise
+
+
+def refuse_empty_groups(arguments: Sequence[str]) -> None:
+    """Refuse null for a group of the configuration, and nothing at all for one that a run needs.
+
+    Raises:
+        ConfigError: names what leaves a group out.
+    """
+    for text in arguments:
+        place, _, value = text.partition("=")
+        group = place.partition("@")[0]
+        is_empty = value == "null" or (value == "[]" and group not in OPTIONAL)
+        if is_empty and (CONF / group).is_dir():
+            raise ConfigError(
+                f"{place} is a group of the configuration, which cannot be {value}",
+                given=text,
+                allowed=", ".join([*names(group), *(["[] for none"] if group in OPTIONAL else [])]),
+                fix=f"type {place}=[]" if group in OPTIONAL else f"leave {place} out, or choose one of the names above",
+            )
 
 
 def explain(arguments: list[str], config_name: str) -> None:
