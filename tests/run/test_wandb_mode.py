@@ -9,7 +9,8 @@ import wandb
 from wandb_log import offline_files, read_wandb
 
 from seglab.errors import ConfigError
-from seglab.run.wandb_run import WandbSettings, choose_mode, close_wandb, has_key, open_wandb
+from seglab.run.wandb_run import close_wandb, open_wandb
+from seglab.run.wandb_settings import WandbSettings, choose_mode, has_key
 
 KEY = "a" * 40
 
@@ -45,7 +46,7 @@ def test_an_unknown_mode_is_refused() -> None:
 
 
 def test_a_disabled_run_writes_nothing(tmp_path: Path) -> None:
-    logger = open_wandb(WandbSettings(mode="disabled"), tmp_path, "none", {})
+    logger = open_wandb(WandbSettings(mode="disabled"), tmp_path, {"run_id": "none"})
     logger.log_metrics({"a": 1.0}, step=0)
     close_wandb(0)
     assert offline_files(tmp_path) == [] and wandb.run is None
@@ -55,7 +56,7 @@ def test_everything_lies_in_the_run_folder_and_the_environment_is_left_as_it_was
     before = {name: value for name, value in os.environ.items() if name.startswith("WANDB")}
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        open_wandb(WandbSettings(tags=["a"], group="g"), tmp_path / name, name, {"x": {"y": 1}})
+        open_wandb(WandbSettings(tags=["a"], group="g"), tmp_path / name, {"run_id": name, "config": {"x": {"y": 1}}})
         assert os.environ["WANDB_CACHE_DIR"] == str(tmp_path / name / "wandb")
         close_wandb(3)
         log = read_wandb(tmp_path / name)
@@ -71,7 +72,7 @@ def test_a_server_that_does_not_answer_is_given_up_and_the_run_goes_on_offline(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    logger: Any = open_wandb(WandbSettings(start_timeout_s=3), tmp_path, "dead", {"a": 1})
+    logger: Any = open_wandb(WandbSettings(start_timeout_s=3), tmp_path, {"run_id": "dead"})
     assert logger.experiment.settings.mode == "offline"
     logger.log_metrics({"x": 2.0}, step=0)
     close_wandb(0)

@@ -19,9 +19,50 @@ class WandbLog:
     """What one run told W&B."""
 
     run_id: str = ""
+    name: str = ""
+    group: str = ""
+    job_type: str = ""
+    notes: str = ""
+    tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, tuple[str, set[str]]] = field(default_factory=dict)  # axis and summaries
+    arguments: list[str] = field(default_factory=list)
+    alerts: list[tuple[str, str]] = field(default_factory=list)
+    artifacts: list["Artifact"] = field(default_factory=list)
     exit_code: int | None = None
+    folder: Path = Path()
+
+    def keys(self) -> set[str]:
+        """Names of everything that was logged; those of parts, such as name.masks.error.path, too."""
+        return set().union(*self.history)
+
+    def table(self, key: str) -> dict[str, Any]:
+        """Columns and data of a logged table."""
+        (row,) = (row for row in self.history if f"{key}.path" in row)
+        return json.loads((self.folder / "files" / row[f"{key}.path"]).read_text(encoding="utf-8"))
+
+    def layers(self, key: str) -> dict[str, Path]:
+        """The label maps over the picture of a key, by name; the last ones."""
+        row = [row for row in self.history if f"{key}.all_masks" in row][-1]
+        (picture,) = row[f"{key}.all_masks"]
+        return {name: self.folder / "files" / mask["path"] for name, mask in picture.items()}
+
+    def artifact(self, kind: str) -> "Artifact":
+        """The last artifact of a type."""
+        return [artifact for artifact in self.artifacts if artifact.kind == kind][-1]
+
+
+@dataclass
+class Artifact:
+    """What was sent as an artifact: names of the files, and where they lie."""
+
+    kind: str
+    name: str
+    aliases: list[str]
+    metadata: dict[str, Any]
+    files: dict[str, str]
 
 
 def read_wandb(run_dir: Path, patience_s: float = 10.0) -> WandbLog:
@@ -40,18 +81,41 @@ def offline_files(run_dir: Path) -> list[Path]:
 
 
 def _read(file: Path) -> WandbLog:
-    log = WandbLog()
+    log = WandbLog(folder=file.parent)
     for record in _records(file.read_bytes()):
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            log.run_id = record.run.run_id
-            log.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            run = record.run
+            log.run_id, log.name, log.group, log.job_type = run.run_id, run.display_name, run.run_group, run.job_type
+            log.notes, log.tags = run.notes, list(run.tags)
+            log.config |= _values(run.config.update)
+        elif kind == "config":
+            log.config |= _values(record.config.update)
         elif kind == "history":
-            row = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-            log.history.append(row)
+            log.history.append(_values(record.history.item))
+        elif kind == "summary":
+            log.summary |= _values(record.summary.update)
+        elif kind == "metric":
+            chosen = {name.name for name, _ in record.metric.summary.ListFields()}
+            log.metrics[record.metric.name or record.metric.glob_name] = (record.metric.step_metric, chosen)
+        elif kind == "environment":
+            log.arguments += record.environment.args
+        elif kind == "alert":
+            log.alerts.append((record.alert.title, record.alert.text))
+        elif kind == "artifact":
+            log.artifacts.append(_artifact(record.artifact))
         elif kind == "exit":
             log.exit_code = record.exit.exit_code
     return log
+
+
+def _values(items: Any) -> dict[str, Any]:
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def _artifact(record: Any) -> Artifact:
+    files = {entry.path: entry.local_path or entry.ref for entry in record.manifest.contents}
+    return Artifact(record.type, record.name, list(record.aliases), json.loads(record.metadata or "{}"), files)
 
 
 def _records(data: bytes) -> Iterator[Record]:

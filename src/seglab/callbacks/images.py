@@ -9,15 +9,19 @@ from lightning import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seglab.callbacks.picture import Example, draw, to_rgb
+from seglab.callbacks.picture import ERRORS, Example, draw, error_labels, mean_dice, to_rgb
 from seglab.files import atomic_path
-from seglab.spec import DataSpec
+from seglab.spec import IGNORE_INDEX, DataSpec
+
+MOST = 16
+"""Pictures that a logger gets at once; more make its page slow."""
 
 
 class PredictionImages(Callback):
     """Writes images/val-epoch-0010.png and images/test.png and sends them to loggers that take images.
 
-    Of the first `n_cases` cases of rank 0 the slice with most foreground is shown.
+    Of the first `n_cases` cases of rank 0, always the same, the slice with most foreground is shown. A logger gets at
+    most 16 of them, each with its ground truth, prediction and errors as layers.
 
     Args:
         run_dir: folder of the run.
@@ -96,22 +100,36 @@ class PredictionImages(Callback):
         file = self.run_dir / "images" / f"{name}.png"
         with atomic_path(file) as temporary:
             draw(examples, spec).save(temporary)
-        labels = dict(enumerate(spec.class_names))
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                for example in examples:  # a key each: cases may differ in size
-                    shown, layers = to_rgb(example.image, spec), _layers(example, labels)
-                    logger.log_image(f"{split}_images/{example.case}", [shown], caption=[name], masks=[layers])
+                for example in examples[:MOST]:  # a key each: cases may differ in size
+                    shown, layers = to_rgb(example.image, spec), layers_of(example, spec)
+                    key, text = f"{split}_images/{example.case}", f"{name} {caption(example, spec)}"
+                    logger.log_image(key, [shown], step=trainer.global_step, caption=[text], masks=[layers])
+
+
+def layers_of(example: Example, spec: DataSpec) -> dict[str, dict[str, Any]]:
+    """Three label maps to lay over a picture: ground truth, prediction and errors, with the names of their labels."""
+    names = dict(enumerate(spec.class_names))
+    layers = {
+        "ground_truth": (example.mask, names | {IGNORE_INDEX: "ignored"}),
+        "prediction": (example.pred, names),
+        "error": (error_labels(example, spec), ERRORS),
+    }
+    return {name: {"mask_data": data, "class_labels": labels} for name, (data, labels) in layers.items()}
+
+
+def caption(example: Example, spec: DataSpec) -> str:
+    """Case, slice and Dice of what is shown: case=volume-3 z=41 dice=0.912."""
+    place = "" if example.z is None else f" z={example.z}"
+    return f"case={example.case}{place} dice={mean_dice(example, spec):.3f}"
 
 
 def _fullest_slice(name: str, image: NDArray[Any], mask: NDArray[Any], pred: NDArray[Any]) -> tuple[int, Example]:
+    z = None
     if mask.ndim == 3:  # (D, H, W)
-        z = int(((mask > 0) & (mask < 255)).sum(axis=(1, 2)).argmax())
-        image, mask, pred = image[:, z], mask[z], pred[z]
-    example = Example(name, image.astype(np.float32), mask.astype(np.uint8), pred.astype(np.uint8))
+        fullest = int(((mask > 0) & (mask < 255)).sum(axis=(1, 2)).argmax())
+        z = fullest if len(mask) > 1 else None
+        image, mask, pred = image[:, fullest], mask[fullest], pred[fullest]
+    example = Example(name, image.astype(np.float32), mask.astype(np.uint8), pred.astype(np.uint8), z)
     return int(((mask > 0) & (mask < 255)).sum()), example
-
-
-def _layers(example: Example, labels: dict[int, str]) -> dict[str, dict[str, Any]]:
-    layers = {"ground_truth": example.mask, "prediction": example.pred}
-    return {name: {"mask_data": data, "class_labels": labels} for name, data in layers.items()}

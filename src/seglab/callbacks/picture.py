@@ -11,6 +11,7 @@ from seglab.spec import IGNORE_INDEX, DataSpec
 
 COLUMNS = ("input", "truth", "prediction", "errors")
 HIT, EXTRA, MISSED = (60, 180, 75), (230, 60, 50), (65, 120, 240)
+ERRORS = {0: "right or ignored", 1: "hit (TP)", 2: "extra (FP)", 3: "missed (FN)"}
 LEGEND = "errors: green = hit, red = predicted but not there, blue = missed"
 MARGIN, CELL = 6, 320
 
@@ -24,12 +25,14 @@ class Example:
         image: (C, H, W) network input.
         mask: (H, W) true labels.
         pred: (H, W) predicted labels.
+        z: number of the slice in its case; None for a case of one.
     """
 
     case: str
     image: NDArray[np.float32]
     mask: NDArray[np.uint8]
     pred: NDArray[np.uint8]
+    z: int | None = None
 
 
 def draw(examples: Sequence[Example], spec: DataSpec) -> Image.Image:
@@ -91,13 +94,33 @@ def paint(image: NDArray[np.uint8], labels: NDArray[np.uint8], spec: DataSpec) -
 def errors(image: NDArray[np.uint8], example: Example, spec: DataSpec) -> NDArray[np.uint8]:
     """Hits, extra and missed pixels; a confusion of two foreground classes counts as extra."""
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+    found = error_labels(example, spec)
+    for value, color in enumerate((HIT, EXTRA, MISSED), start=1):
+        _blend(grey, found == value, color, 0.85)
+    return grey
+
+
+def error_labels(example: Example, spec: DataSpec) -> NDArray[np.uint8]:
+    """(H, W) labels as in ERRORS; a confusion of two foreground classes counts as extra."""
     counted = example.mask != IGNORE_INDEX
     floor = 0 if spec.has_background else -1
     true, pred = example.mask.astype(int), example.pred.astype(int)
-    _blend(grey, counted & (true == pred) & (true > floor), HIT, 0.85)
-    _blend(grey, counted & (true != pred) & (pred > floor), EXTRA, 0.85)
-    _blend(grey, counted & (true > floor) & (pred <= floor), MISSED, 0.85)
-    return grey
+    found = np.zeros(true.shape, np.uint8)
+    found[counted & (true == pred) & (true > floor)] = 1
+    found[counted & (true != pred) & (true > floor)] = 3
+    found[counted & (true != pred) & (pred > floor)] = 2
+    return found
+
+
+def mean_dice(example: Example, spec: DataSpec) -> float:
+    """Mean Dice of what is shown over its foreground classes; NaN where there are none."""
+    counted = example.mask != IGNORE_INDEX
+    values = []
+    for index in range(1 if spec.has_background else 0, spec.num_classes):
+        true, pred = (counted & (labels == index) for labels in (example.mask, example.pred))
+        if both := int(true.sum() + pred.sum()):
+            values.append(2 * int((true & pred).sum()) / both)
+    return sum(values) / len(values) if values else float("nan")
 
 
 def _fitted(cell: NDArray[np.uint8]) -> Image.Image:

@@ -22,6 +22,7 @@ from seglab.run.make import locate, make
 from seglab.run.optional import require
 from seglab.run.preflight import check_monitor, check_patch, check_ranks, check_supported, sound_precision
 from seglab.run.record import code_hash, config_hash, read_run
+from seglab.run.secrets import scrub_config
 from seglab.run.watch import RankWatch
 from seglab.spec import DataSpec
 from seglab.task.segmentation import SegmentationTask, TaskParts
@@ -131,7 +132,7 @@ def build_task(config: Config, spec: DataSpec) -> SegmentationTask:
         spec=spec,
         seed=config["seed"],
         channels_last=config["trainer"]["channels_last"],
-        config=json.dumps(config),
+        config=json.dumps(scrub_config(config)),
     )
     task: SegmentationTask = make(node, "task", parts=parts)
     return task

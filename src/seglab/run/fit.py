@@ -24,12 +24,13 @@ from seglab.run.first import first_network
 from seglab.run.folder import occupied
 from seglab.run.forecast import check
 from seglab.run.ids import is_main_process, run_id, run_name
-from seglab.run.loggers import open_loggers, unfailing
+from seglab.run.loggers import open_loggers, tell, unfailing
 from seglab.run.make import make
 from seglab.run.plain import read_checkpoint
 from seglab.run.record import claim, note_resume, write_json, write_rows, write_run
 from seglab.run.resume import check_same_data, resume_point, resumed_config
 from seglab.run.screen import show_run
+from seglab.run.secrets import scrub
 
 log = logging.getLogger("seglab")
 
@@ -85,6 +86,7 @@ def train(run: Run, run_dir: Path, start: Path | None) -> dict[str, float]:
             scores |= test_best(run, run_dir)
         if run.trainer.is_global_zero:
             write_json(run_dir / "result.json", {"status": "finished", **pruned, "value": _value(run), **scores})
+            tell(run.trainer.loggers, "log_files", run_dir)
             show_run(run, run_dir, scores)
     return scores
 
@@ -123,6 +125,8 @@ def test_best(run: Run, run_dir: Path) -> dict[str, float]:
     if run.trainer.is_global_zero:
         write_json(run_dir / "metrics.json", scores)
         write_rows(run_dir / "cases.csv", run.task.case_rows)
+        shown = (run.task.case_rows, run.task.counts["test"], run.data.spec, run.trainer.global_step)
+        tell(run.trainer.loggers, "log_test", *shown)
     return scores
 
 
@@ -137,21 +141,24 @@ def tracked(run: Run, run_dir: Path) -> Iterator[None]:
     """Open the loggers and write run.json; close W&B with the exit code, and note in result.json what ended the run."""
     from seglab.run.wandb_run import close_wandb
 
-    exit_code = 1
+    exit_code: int = 1
+    cause: BaseException | None = None
     try:
-        run.trainer.loggers = open_loggers(run.config, run_dir)
         begin(run, run_dir)
+        run.trainer.loggers = open_loggers(run.config, run_dir)
+        tell(run.trainer.loggers, "log_start", run.task.net)
         yield
         exit_code = 0
     except Stopped as stop:
-        exit_code = 128 + stop.number
+        exit_code, cause = 128 + stop.number, stop
         note_end(run_dir, {"status": "stopped", "signal": stop.name, "step": run.trainer.global_step})
         raise
     except BaseException as error:
-        note_end(run_dir, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        cause = error
+        note_end(run_dir, {"status": "failed", "error": scrub(f"{type(error).__name__}: {error}")})
         raise
     finally:
-        unfailing(close_wandb, "W&B", [])(exit_code)
+        unfailing(close_wandb, "W&B", [])(exit_code, cause)
 
 
 def listening(run: Run) -> AbstractContextManager[None]:

@@ -47,9 +47,14 @@ def run_dir(runs_dir: str, resume: str | None) -> str:
 
 def run_name(folder: Path) -> str:
     """Name of a run, unique like its folder; a job of a sweep is called after sweep and number."""
-    name, parent = folder.resolve().name, folder.resolve().parent
-    is_job = parent.name.startswith("sweep-") or (parent / "sweep.json").is_file()
-    return f"{parent.name}-{name}" if is_job else name
+    name, sweep = folder.resolve().name, sweep_of(folder)
+    return f"{sweep}-{name}" if sweep else name
+
+
+def sweep_of(folder: Path) -> str | None:
+    """Name of the sweep that a run folder is a job of; None for a run of its own."""
+    parent = folder.resolve().parent
+    return parent.name if parent.name.startswith("sweep-") or (parent / "sweep.json").is_file() else None
 
 
 def is_main_process() -> bool:

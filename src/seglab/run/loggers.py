@@ -1,7 +1,7 @@
 """The loggers of a run; what happens to one of them never stops a training."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from seglab.run.build import Config
-from seglab.run.ids import is_main_process, run_name
+from seglab.run.ids import is_main_process
 from seglab.run.make import make
 from seglab.run.metrics_file import MetricsFile
 from seglab.run.record import read_run
@@ -17,6 +17,8 @@ from seglab.run.record import read_run
 log = logging.getLogger("seglab")
 
 CALLS = ("log_metrics", "log_hyperparams", "log_image", "log_text", "log_table", "save", "finalize")
+OURS = ("log_start", "log_test", "log_files")
+"""Calls that a logger may have beside Lightning's; see `Board`."""
 
 
 def open_loggers(config: Config, run_dir: Path) -> list[Logger]:
@@ -24,19 +26,32 @@ def open_loggers(config: Config, run_dir: Path) -> list[Logger]:
 
     Args:
         config: of the run.
-        run_dir: folder of the run.
+        run_dir: folder of the run, with its run.json.
     """
     loggers: list[Logger] = [guarded(MetricsFile(run_dir))]
     if is_main_process():
         for name, node in (config.get("logger") or {}).items():
-            loggers.append(guarded(_open_logger(name, node, config, run_dir)))
+            loggers.append(guarded(_open_logger(name, node, run_dir)))
     return loggers
+
+
+def tell(loggers: Iterable[Logger], call: str, *arguments: Any) -> None:
+    """Call those loggers that have it.
+
+    Args:
+        loggers: of a run.
+        call: one of OURS.
+        arguments: of the call.
+    """
+    for logger in loggers:
+        if hasattr(logger, call):
+            getattr(logger, call)(*arguments)
 
 
 def guarded(logger: Logger) -> Logger:
     """The same logger, whose calls warn once instead of raising: a server may be lost, or a disk be full."""
     has_warned: list[bool] = []
-    for name in CALLS:
+    for name in (*CALLS, *OURS):
         if hasattr(logger, name):
             setattr(logger, name, unfailing(getattr(logger, name), type(logger).__name__, has_warned))
     return logger
@@ -64,12 +79,10 @@ def unfailing(call: Callable[..., Any], name: str, has_warned: list[bool]) -> Ca
     return safe
 
 
-def _open_logger(name: str, node: Config, config: Config, run_dir: Path) -> Logger:
+def _open_logger(name: str, node: Config, run_dir: Path) -> Logger:
     if name == "wandb":
         from seglab.run.wandb_run import open_wandb
 
-        settings = make(node, "logger.wandb")
-        known = read_run(run_dir)["run_id"] if config["resume"] else run_name(run_dir)
-        return open_wandb(settings, run_dir, known, config)
+        return open_wandb(make(node, "logger.wandb"), run_dir, read_run(run_dir))
     logger: Logger = make({"save_dir": str(run_dir), **node}, f"logger.{name}")
     return logger

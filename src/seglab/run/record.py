@@ -15,6 +15,7 @@ from typing import Any
 
 from seglab.errors import CheckpointError, ConfigError
 from seglab.files import atomic_path, write_text
+from seglab.run.secrets import scrub, scrub_config, scrub_override
 
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "segmentation-models-pytorch", "wandb")
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,9 +40,10 @@ def write_run(run_dir: Path, config: Mapping[str, Any], facts: Mapping[str, Any]
     """Write run.json and the uncommitted changes of the code at the start of a run."""
     commit, diff = git_state()
     if diff:
-        write_text(run_dir / "git.diff", diff)
+        write_text(run_dir / "git.diff", scrub(diff))
+    config = scrub_config(config)
     content = {
-        "argv": sys.argv,
+        "argv": [scrub_override(text) for text in sys.argv],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": commit,
         "git_dirty": bool(diff),
@@ -56,9 +58,9 @@ def write_run(run_dir: Path, config: Mapping[str, Any], facts: Mapping[str, Any]
 
 def note_resume(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Add a resumption to run.json, whose configuration becomes the changed one."""
-    content, new = read_run(run_dir), {**config, "resume": None}
+    content, new = read_run(run_dir), scrub_config({**config, "resume": None})
     start = {
-        "argv": sys.argv,
+        "argv": [scrub_override(text) for text in sys.argv],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": git_state()[0],
         "versions": versions(),

@@ -84,6 +84,7 @@ class SegmentationTask(LightningModule):
         names = parts.spec.class_names
         self.val_matrix, self.test_matrix = ConfusionMatrix(names), ConfusionMatrix(names)
         self.case_rows: list[dict[str, Any]] = []
+        self.counts: dict[str, list[list[int]]] = {}  # the last confusion matrix of each split, rows are the truth
         self.test_scores: dict[str, float] = {}  # in full precision; Lightning's own log is float32
         self.check_net()
 
@@ -255,7 +256,9 @@ class SegmentationTask(LightningModule):
         return [f"val/{name}" for name in names] + loss
 
     def _log_scores(self, split: str, matrix: ConfusionMatrix) -> dict[str, float]:
-        values = scores(matrix.compute(), self.spec.class_names, has_background=self.spec.has_background)
+        counts = matrix.compute()
+        self.counts[split] = counts.tolist()
+        values = scores(counts, self.spec.class_names, has_background=self.spec.has_background)
         named = {f"{split}/{name}": float(value) for name, value in values.items()}
         self.log_dict(named)
         matrix.reset()
