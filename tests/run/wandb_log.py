@@ -65,13 +65,20 @@ class Artifact:
     files: dict[str, str]
 
 
-def read_wandb(run_dir: Path, patience_s: float = 10.0) -> WandbLog:
-    """The last offline run inside a run folder; W&B's own process may be a moment late with the end of it."""
+def read_wandb(run_dir: Path, patience_s: float = 10.0, pattern: str = "offline-run-*") -> WandbLog:
+    """The last offline run inside a run folder; W&B's own process may be a moment late with the end of it.
+
+    Args:
+        run_dir: folder of the run.
+        patience_s: to wait for the end.
+        pattern: of W&B's folder; run-* for one that was online.
+    """
     deadline = time.monotonic() + patience_s
-    log = _read(offline_files(run_dir)[-1])
+    file = sorted(run_dir.glob(f"wandb/{pattern}/*.wandb"))[-1]
+    log = _read(file)
     while log.exit_code is None and time.monotonic() < deadline:
         time.sleep(0.05)
-        log = _read(offline_files(run_dir)[-1])
+        log = _read(file)
     return log
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from seglab.errors import TrainingError
 from seglab.run.secrets import scrub, scrub_override
 from seglab.run.wandb_board import Board, define_axes
 from seglab.run.wandb_identity import identity
+from seglab.run.wandb_link import FLUSH_S, GRACE_S, finish_within, on_record, tear_down
 from seglab.run.wandb_settings import WandbSettings, choose_mode
 
 log = logging.getLogger("seglab")
@@ -36,14 +38,15 @@ def open_wandb(settings: WandbSettings, run_dir: Path, record: Mapping[str, Any]
     for name in FOLDERS if mode != "disabled" else ():
         os.environ.setdefault(name, str(run_dir / "wandb"))
     os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would wait for the server at the end
     told = identity(settings, run_dir, record, job_type)
     try:
         run = _start(settings, run_dir, told, mode)
     except UNREACHABLE as error:
         log.warning(f"{_refusal(error)}; the run goes on offline. Send it later: wandb sync {_offline_runs(run_dir)}")
-        wandb.teardown()  # else the id stays taken by the run that failed to start
+        tear_down(GRACE_S)
         run = _start(settings, run_dir, told, "offline")
-    define_axes(run)
+    define_axes(on_record(run))
     log.info(f"W&B run {run.id} ({run.settings.mode}) in {run_dir / 'wandb'}")
     return Board(run, settings)
 
@@ -60,13 +63,13 @@ def close_wandb(exit_code: int, error: BaseException | None = None) -> None:
         return
     folder, place = Path(run.settings.wandb_dir), Path(run.settings.sync_dir)
     _alert(run, exit_code, error)
+    seconds = run.settings.finish_timeout
     try:
-        wandb.finish(exit_code=exit_code)
-    except TimeoutError:
-        log.warning(
-            f"W&B's server did not take everything within {run.settings.finish_timeout:g} s "
-            f"(logger.wandb.finish_timeout_s); nothing is lost. Send the rest later: wandb sync {place}"
-        )
+        if not finish_within(seconds, exit_code):
+            log.warning(
+                f"W&B's server did not take everything within {seconds:g} s (logger.wandb.finish_timeout_s); all of it "
+                f"is in the run folder. Send it later: wandb sync --no-skip-online {place}"
+            )
     finally:
         for name in FOLDERS:
             if Path(os.environ.get(name, "")) == folder:  # ours: a later run in this process has a folder of its own
@@ -85,6 +88,7 @@ def _start(settings: WandbSettings, run_dir: Path, told: Mapping[str, Any], mode
                 init_timeout=settings.start_timeout_s,
                 finish_timeout=settings.finish_timeout_s,
                 finish_timeout_raises=True,
+                x_transaction_log_flush_interval=FLUSH_S,
                 disable_git=True,  # it keeps the user-info of the remote's URL; commit and changes are sent by us
                 silent=True,
             ),
@@ -115,7 +119,7 @@ def _alert(run: Any, exit_code: int, error: BaseException | None) -> None:
 
 
 def _refusal(error: Exception) -> str:
-    if isinstance(error, wandb.errors.AuthenticationError | wandb.errors.UsageError):
+    if not isinstance(error, wandb.errors.CommError) or re.search(r"\b40[13]\b", str(error)):
         return f"W&B refuses the API key ({_line(error)}): type `wandb login`"
     return f"W&B cannot be reached ({_line(error)})"
 
