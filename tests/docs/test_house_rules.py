@@ -117,7 +117,8 @@ def test_only_the_files_about_wandb_import_it() -> None:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         if any(name.partition(".")[0] == "wandb" for name in names):
             importers.add(place.partition(":")[0])
-    assert importers == {f"seglab/run/wandb_{name}.py" for name in ("board", "files", "link", "run", "settings")}
+    files = ("dashboard", "wandb_board", "wandb_files", "wandb_link", "wandb_run", "wandb_settings")
+    assert importers == {f"seglab/run/{name}.py" for name in files}
 
 
 def test_every_package_with_code_has_tests() -> None:

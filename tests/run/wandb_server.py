@@ -18,7 +18,7 @@ Variables = dict[str, Any]
 
 
 class FakeServer(ThreadingHTTPServer):
-    """What was asked of it is in `operations`, and what was uploaded in `uploads`."""
+    """What was asked of it is in `operations`, and what was uploaded in `uploads`, `rows` (history) and `views`."""
 
     daemon_threads, allow_reuse_address = True, True
 
@@ -28,6 +28,7 @@ class FakeServer(ThreadingHTTPServer):
         self.operations: list[str] = []
         self.uploads: dict[str, bytes] = {}
         self.rows: list[dict[str, Any]] = []
+        self.views: list[dict[str, Any]] = []
 
     @property
     def url(self) -> str:
@@ -76,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             name, known = _operation(self.path, body), ANSWERS
             variables = asked.get("variables") or {}
+            self.server.views += [variables] if name == "UpsertView2" else []
             if name not in known:
                 return {"data": None, "errors": [{"message": f"unknown operation {name}"}]}
             return {"data": known[name](variables, f"{self.server.url}/upload")}
@@ -138,6 +140,8 @@ def _artifact_files(variables: Variables, url: str) -> dict[str, Any]:
 ANSWERS: dict[str, Callable[[Variables, str], dict[str, Any]]] = {
     "Viewer": _viewer,
     "ServerFeaturesQuery": lambda *_: {"serverInfo": {"features": []}},
+    "GetDefaultEntity": _viewer,
+    "UpsertView2": lambda *_: {"upsertView": {"view": {"id": "v", "name": "nw-abc-v"}, "inserted": True}},
     "RunResumeStatus": lambda *_: {"model": None},
     "OrganizationCoreWeaveOrganizationID": lambda *_: {"entity": {"organization": None}},
     "UpsertBucket": _run,
