@@ -34,7 +34,7 @@ class WandbLog:
     exit_code: int | None = None
     folder: Path = Path()
 
-    def keys(self) -> set[str]:
+    def logged(self) -> set[str]:
         """Names of everything that was logged; those of parts, such as name.masks.error.path, too."""
         return set().union(*self.history)
 
