@@ -39,7 +39,12 @@ STAND_INS = {
 }
 
 # What each program says when it has done its work.
-SAYS = {"src/train.py": "run folder", "src/evaluate.py": "written to", "src/predict.py": "file(s) written"}
+SAYS = {
+    "src/train.py": "run folder",
+    "src/evaluate.py": "written to",
+    "src/predict.py": "file(s) written",
+    "src/dashboard.py": "written to",
+}
 
 
 def blocks(language: str) -> list[str]:

@@ -155,7 +155,7 @@ def test_a_run_is_named_grouped_and_tagged_from_its_record(board: WandbLog, tmp_
     [
         (0, None, None, "finished: a"),
         (0, None, "sweep", None),
-        (1, TrainingError("loss", given="nan", allowed="numbers", fix="x"), "sweep", "nan: a"),
+        (1, TrainingError("loss", given="nan", allowed="numbers", fix="x"), "sweep", "diverged: a"),
         (1, ZeroDivisionError("at https://u:pass@host"), None, "crash: a"),
         (143, None, None, None),
     ],
@@ -163,7 +163,7 @@ def test_a_run_is_named_grouped_and_tagged_from_its_record(board: WandbLog, tmp_
 def test_alerts_tell_of_nan_crash_and_end(
     code: int, error: BaseException | None, group: str | None, title: str | None, tmp_path: Path
 ) -> None:
-    settings = WandbSettings(group=group, alerts=["nan", "crash", "finished"])
+    settings = WandbSettings(group=group, alerts=["diverged", "crash", "finished"])
     open_wandb(settings, tmp_path, {"run_id": "a", "config": {"logger": {"wandb": vars(settings)}}})
     close_wandb(code, error)
     alerts = read_wandb(tmp_path).alerts
@@ -172,7 +172,7 @@ def test_alerts_tell_of_nan_crash_and_end(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"alerts": ["nann"]}, {"watch": "weights"}, {"watch": "all", "watch_every": 0}], ids=str
+    "wrong", [{"alerts": [float("nan"), "crash"]}, {"watch": "weights"}, {"watch": "all", "watch_every": 0}], ids=str
 )
 def test_an_unknown_alert_or_thing_to_watch_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"set logger\.wandb\."):

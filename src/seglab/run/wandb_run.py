@@ -111,7 +111,7 @@ def _alert(run: Any, exit_code: int, error: BaseException | None) -> None:
     """The one place for alerts; a run that was stopped by a signal sends none."""
     wanted = run.config.get("logger", {}).get("wandb", {}).get("alerts") or []
     is_nan, is_stopped = isinstance(error, TrainingError), isinstance(error, Stopped) or exit_code > 128
-    kind = "finished" if exit_code == 0 else "stopped" if is_stopped else "nan" if is_nan else "crash"
+    kind = "finished" if exit_code == 0 else "stopped" if is_stopped else "diverged" if is_nan else "crash"
     if kind not in wanted or (kind == "finished" and run.group):
         return
     text = scrub(f"{type(error).__name__}: {error}") if error else f"{run.name}: exit code {exit_code}"

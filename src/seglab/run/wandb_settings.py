@@ -11,7 +11,7 @@ from seglab.errors import ConfigError
 
 MODES = ("auto", "online", "offline", "disabled")
 WATCHED = (None, "gradients", "all")
-ALERTS = ("nan", "crash", "finished")
+ALERTS = ("diverged", "crash", "finished")
 FORMER_URL = "https://api.wandb.ai"
 """Under this address older versions of wandb stored the key, and newer ones still find it."""
 
@@ -33,7 +33,7 @@ class WandbSettings:
         code: whether the source and the configuration files go along.
         files: whether the split, the scores, the pictures and the uncommitted changes go along.
         checkpoint_mb: largest best checkpoint that is sent, in MB; of a larger one W&B gets the place and the scores.
-        alerts: what W&B tells its user of, among nan, crash and finished; the jobs of a sweep finish quietly.
+        alerts: what W&B tells its user of, among diverged (NaN), crash and finished; the jobs of a sweep finish quietly.
         start_timeout_s: seconds to wait for the server before the run goes on offline.
         finish_timeout_s: seconds to wait for the upload at the end; the rest can be sent by `wandb sync`.
 
@@ -58,7 +58,7 @@ class WandbSettings:
     finish_timeout_s: int = 60
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.alerts or []) - set(ALERTS))
+        unknown = [str(alert) for alert in self.alerts or [] if alert not in ALERTS]
         if self.mode not in MODES:
             raise ConfigError(
                 "W&B has no such mode",
