@@ -52,8 +52,8 @@ def test_every_patient_has_the_liver_on_the_right_and_the_front_on_top(ct_root: 
 
 
 def test_voxels_come_in_radiological_order(tmp_path: Path, write_nifti: Write) -> None:
-    voxels = np.zeros((4, 5, 6), np.int16)  # RAS: x to the right, y to the front, z up
-    voxels[3, 4, 0] = 77  # rightmost, foremost, lowest
+    voxels = np.full((4, 5, 6), -1000, np.int16)  # RAS: x to the right, y to the front, z up
+    voxels[3, 4, 0], voxels[0, 0, 0] = 77, -990  # rightmost, foremost, lowest; and some noise
     image, valid, spacing = lits(tmp_path).read_image(write_nifti(tmp_path / "a.nii", voxels, np.diag([1, 2, 3, 1.0])))
     assert image.shape == (1, 6, 5, 4) and image[0, 0, 0, 0] == 77
     assert valid.all() and valid.shape == (6, 5, 4) and spacing == (3.0, 2.0, 1.0)

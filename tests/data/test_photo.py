@@ -1,6 +1,9 @@
+import struct
 import time
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,9 +68,36 @@ def test_a_one_bit_photo_becomes_black_and_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_16_bit_grey_keeps_its_high_byte_and_is_not_clipped(suffix: str, tmp_path: Path) -> None:
+def test_16_bit_grey_keeps_all_bits_and_full_scale_is_255(suffix: str, tmp_path: Path) -> None:
     values = np.array([[0, 255, 256, 4095, 65535]], np.uint16)
-    assert photo.read_photo(save(tmp_path / f"a{suffix}", values))[0, 0].tolist() == [[0, 0, 1, 15, 255]]
+    image = photo.read_photo(save(tmp_path / f"a{suffix}", values))
+    assert image.dtype == np.float32 and image.shape == (3, 1, 1, 5)
+    assert np.array_equal(np.rint(image * 257), np.broadcast_to(values, (3, 1, 1, 5)))
+    assert image.max() == 255
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colours_keep_all_bits_and_their_order(channels: int, suffix: str, tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 65536, (7, 9, channels)).astype(np.uint16)
+    bgr = rgb[..., [2, 1, 0, 3][:channels]]
+    assert cv2.imwrite(str(tmp_path / f"a{suffix}"), bgr)
+    image = photo.read_photo(tmp_path / f"a{suffix}")
+    assert np.array_equal(np.rint(image[:, 0] * 257).astype(np.uint16), rgb[..., :3].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_16_bit_colours_are_turned_upright_like_8_bit_ones(turn: int, tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    tags = Image.Exif()
+    tags[274] = turn
+    flat = photo.read_photo(save(tmp_path / "a.png", rgb, exif=tags))
+    _, content = cv2.imencode(".png", rgb[..., ::-1].astype(np.uint16) * 257)
+    chunk = b"eXIf" + tags.tobytes().removeprefix(b"Exif\0\0")
+    content = content.tobytes()
+    size, check = struct.pack(">I", len(chunk) - 4), struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "b.png").write_bytes(content[:33] + size + chunk + check + content[33:])  # behind the header
+    assert np.array_equal(photo.read_photo(tmp_path / "b.png"), flat)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])

@@ -63,7 +63,7 @@ class EMData(PhotoData):
         return block_splits(group_sizes, val_fraction=self.val_fraction, test_fraction=self.test_fraction)
 
     def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
-        """Read a slice as grey values: (1, 1, H, W) uint8."""
+        """Read a slice as grey values from 0 to 255: (1, 1, H, W)."""
         image = self._resized(photo.read_photo(file)[0, 0], cv2.INTER_AREA)[None, None]
         return image, np.ones(image.shape[1:], bool), (1.0, 1.0, 1.0)
 
@@ -77,8 +77,8 @@ class EMData(PhotoData):
         plane = cv2.resize(labels[0], (width, height), interpolation=cv2.INTER_NEAREST)
         return super().write_labels(plane[None].astype(np.uint8), like, target_stem, spec)
 
-    def _resized(self, plane: NDArray[np.uint8], how: int) -> NDArray[np.uint8]:
+    def _resized(self, plane: NDArray[Any], how: int) -> NDArray[Any]:
         if self.size_px is None or max(plane.shape) == self.size_px:
             return plane
         height, width = (max(1, round(length * self.size_px / max(plane.shape))) for length in plane.shape)
-        return cv2.resize(plane, (width, height), interpolation=how).astype(np.uint8)
+        return cv2.resize(plane, (width, height), interpolation=how).astype(plane.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.errors import DataError
-from seglab.spec import Geometry
+from seglab.spec import IGNORE_INDEX, Geometry
 
 AFFINE_TOLERANCE = 1e-3
 """Largest difference of two affines that still count as equal, as a share of the voxel size."""
@@ -64,6 +64,26 @@ def check_same_size(image_shape: Sequence[int], mask_shape: Sequence[int], image
             given=f"image {_times(image_size)}, mask {_times(mask_size)} (depth x height x width)",
             allowed="the same size",
             fix="export the mask again on the grid of the image, or take the pair out of the data set",
+        )
+
+
+def check_some_labels(mask: NDArray[np.uint8], image_file: Path, mask_file: Path) -> None:
+    """Refuse a case that teaches nothing and scores nothing.
+
+    Args:
+        mask: (D, H, W), IGNORE_INDEX where image or mask hold no data.
+        image_file: for the message.
+        mask_file: for the message.
+
+    Raises:
+        DataError: no pixel has a label.
+    """
+    if (mask == IGNORE_INDEX).all():
+        raise DataError(
+            f"{image_file} has no pixel with a label",
+            given=f"no data or void in all {mask.size} pixels of the image or of {mask_file}",
+            allowed="at least one labelled pixel with data",
+            fix="correct the nodata value of the file that is wrong, or take the pair out of the data set",
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.ct import check_hu, check_voxel_size
 from seglab.data.formats import nifti
 from seglab.data.integrity import check_mask_values, check_root, check_same_affine, pair_files
 from seglab.data.module import SegmentationData
@@ -27,6 +28,7 @@ class LitsData(SegmentationData):
     Args:
         n_slices: neighbouring slices given as channels when dims=2; odd.
         window_hu: lower and upper end of the HU window, the rest is clipped.
+        check_hu: refuse a volume that cannot be CT in HU, such as one whose rescale intercept was lost.
 
     Raises:
         ConfigError: an even number of slices, slices with dims=3, or an empty window.
@@ -34,6 +36,7 @@ class LitsData(SegmentationData):
 
     n_slices: int = 1
     window_hu: list[float] = field(default_factory=lambda: [-200, 250])
+    check_hu: bool = True
 
     dataset: ClassVar[str] = "lits"
     kind = "volume"
@@ -69,6 +72,11 @@ class LitsData(SegmentationData):
         """The HU window."""
         return self.window_hu[0], self.window_hu[1]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Includes what is refused."""
+        return {**super().settings, "check_hu": self.check_hu}
+
     def write_phantom(self, folder: Path) -> None:
         """CT phantom with liver, tumours, spleen and spine."""
         ct.write(folder)
@@ -92,6 +100,9 @@ class LitsData(SegmentationData):
     def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
         """Read a CT in canonical orientation: (1, D, H, W) HU."""
         image, geometry = nifti.read_volume(file)
+        check_voxel_size(geometry, file)
+        if self.check_hu:
+            check_hu(image, file)
         return image, np.ones(image.shape[1:], bool), geometry.spacing
 
     def read_mask(self, case: Case) -> NDArray[np.uint8]:

@@ -16,7 +16,8 @@ from seglab import __version__
 from seglab.data.augment import Augment
 from seglab.data.checks import check_channels, check_fits, check_numbers, check_unique
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
-from seglab.data.integrity import check_same_size
+from seglab.data.findings import Findings
+from seglab.data.integrity import check_same_size, check_some_labels
 from seglab.data.intensity import combine
 from seglab.data.phantoms.folder import phantom_folder
 from seglab.data.plan import plan_patch
@@ -213,10 +214,16 @@ class SegmentationData(DataSource, LightningDataModule):
         return (self.trainer.current_epoch if self.trainer is not None else 0), 0
 
     def _read_case(self, case: Case) -> Sample:
-        image, valid, spacing = self.read_image(case.image_file)
-        mask = self.read_mask(case)
+        findings = Findings()
+        with findings.noting():
+            image, valid, spacing = self.read_image(case.image_file)
+        with findings.noting():
+            mask = self.read_mask(case)
+        findings.settle()
         check_same_size(image.shape, mask.shape, case.image_file, case.mask_file)
-        return Sample(image, np.where(valid, mask, IGNORE_INDEX).astype(np.uint8), valid, spacing)
+        mask = np.where(valid, mask, IGNORE_INDEX).astype(np.uint8)
+        check_some_labels(mask, case.image_file, case.mask_file)
+        return Sample(image, mask, valid, spacing)
 
     def _split(self, store_folder: Path) -> Splits:
         sizes = Counter(record.group for record in self.store.records)

@@ -46,7 +46,7 @@ class PhotoData(SegmentationData):
         return {image.name: image.stem for image in images}
 
     def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
-        """Read a photo as it is to be seen: (3, 1, H, W) uint8."""
+        """Read a photo as it is to be seen: (3, 1, H, W), 0 to 255."""
         image = photo.read_photo(file)
         return image, np.ones(image.shape[1:], bool), (1.0, 1.0, 1.0)
 

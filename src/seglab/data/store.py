@@ -21,6 +21,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.findings import gather
 from seglab.data.intensity import Moments, measure
 from seglab.spec import Case
 
@@ -87,7 +88,7 @@ class Store:
 def store_key(name: str, cases: Sequence[Case], settings: dict[str, Any]) -> str:
     """Name of the store folder: data set and a hash of its files (path, size, time of change) and settings."""
     files = [
-        (case.id, case.group, *((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(case)))
+        (case.id, case.group, *((str(file), *_stamp(file)) for file in (case.image_file, case.mask_file)))
         for case in cases
     ]
     content = json.dumps([STORE_VERSION, name, settings, files], sort_keys=True, default=str)
@@ -112,11 +113,11 @@ def build_store(
         clip: range that the moments are measured in.
 
     Raises:
-        SeglabError: the first bad case, named.
+        SeglabError: every bad case, named.
     """
     temporary = folder.with_name(f".part-{folder.name}-{uuid4().hex[:8]}")
     try:
-        records = [_write_case(temporary / case.id, case, read(case), num_classes, clip) for case in cases]
+        records = gather(cases, lambda case: _write_case(temporary / case.id, case, read(case), num_classes, clip))
         (temporary / "cases.json").write_text(json.dumps([asdict(record) for record in records], indent=1))
         try:
             temporary.rename(folder)
@@ -168,8 +169,9 @@ def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
 
-def _files(case: Case) -> tuple[Path, Path]:
-    return case.image_file, case.mask_file
+def _stamp(file: Path) -> tuple[int, int]:
+    """Size and time of change; of a file that is gone, which reading will tell, -1."""
+    return (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else (-1, -1)
 
 
 @lru_cache(maxsize=256)  # each mapped file keeps a file descriptor, of which a process may have 1024

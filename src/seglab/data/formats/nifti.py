@@ -201,6 +201,9 @@ def _geometry(header: Any, path: Path) -> Geometry:
         _refuse(path, "is no volume that can be used", f"shape {shape}", f"3 axes, at most {MAX_VOXELS} voxels")
     if dtype.kind not in "iuf":
         _refuse(path, "has no plain numbers as voxels", f"data type {dtype}", "integers or floats, one per voxel")
+    unit = header.get_xyzt_units()[0]
+    if unit not in ("mm", "unknown"):
+        _refuse(path, "is not measured in millimetres", f"unit {unit}", "mm, or no unit at all for mm")
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     _check_affine(affine, path)
     _check_forms(header, path)

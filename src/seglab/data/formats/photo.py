@@ -1,7 +1,8 @@
 """Photos and their masks: decoded completely, turned upright, brought to RGB or to class indices by written rules.
 
-The EXIF orientation is applied to images and masks alike. Alpha is dropped, the colour under it is kept. Of 16-bit
-samples the high byte is taken (value // 256), so nothing is clipped and a dark 12-bit photo stays dark.
+The EXIF orientation is applied to images and masks alike. Alpha is dropped, the colour under it is kept. 16-bit photos
+come as float32 in 0..255 (value / 257): nothing is lost or clipped, and a dark 12-bit photo stays dark. Of 16-bit masks
+the high byte decides.
 """
 
 import struct
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from seglab.data.formats import photo_16bit
 from seglab.data.integrity import check_file, shorten
 from seglab.errors import DataError
 from seglab.files import atomic_path
@@ -44,19 +46,26 @@ _BROKEN = (
 )
 
 
-def read_photo(path: Path) -> NDArray[np.uint8]:
+def read_photo(path: Path) -> NDArray[Any]:
     """Read a photo as upright RGB.
 
     Args:
         path: 1-bit, grey, palette or RGB, with or without alpha, 8 or 16 bits.
 
     Returns:
-        (3, 1, H, W).
+        (3, 1, H, W); uint8, or float32 from 0 to 255 when the file has 16 bits.
 
     Raises:
         DataError: broken or cut file, CMYK and other colour models, several pictures in one file, too many pixels.
     """
-    return np.ascontiguousarray(_rgb(_decode(path)).transpose(2, 0, 1)[:, None])  # (H, W, 3) -> (3, 1, H, W)
+    picture = _decode(path)
+    if picture.mode in _16_BIT:
+        pixels: NDArray[Any] = photo_16bit.from_grey(np.asarray(picture))
+    elif picture.info["deep"]:
+        pixels = photo_16bit.read_color(path, picture.info["turn"], _rgb(picture))
+    else:
+        pixels = _rgb(picture)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[:, None])  # (H, W, 3) -> (3, 1, H, W)
 
 
 def read_binary_mask(path: Path, foreground_values: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
@@ -106,7 +115,7 @@ def read_color_mask(path: Path, colors: Mapping[tuple[int, int, int], int]) -> N
         DataError: as `read_photo`; 16 bits; colours that are not in the table, with their pixel counts.
     """
     picture = _decode(path)
-    if picture.mode in _16_BIT:
+    if picture.info["deep"]:
         _refuse_mode(path, picture, "8 bits for each colour channel")
     red, green, blue = _rgb(picture).astype(np.uint32).transpose(2, 0, 1)
     packed = red << 16 | green << 8 | blue
@@ -175,16 +184,17 @@ def write_labels(
 
 
 def _decode(path: Path) -> Image.Image:
-    """The whole upright picture; `info["lossless"]` says whether its values are those that were saved."""
+    """The whole upright picture; its `info` says whether it is "lossless" and "deep" (16 bits), and its "turn"."""
     check_file(path, SUFFIXES)
     try:
         with _opened(path) as picture:
             _check_header(picture, path)
             picture.verify()  # compares the checksums of a PNG, which decoding does not
         with _opened(path) as picture:
+            facts = {"deep": photo_16bit.is_deep(picture), "turn": photo_16bit.orientation(picture)}
             picture.load()
             upright = ImageOps.exif_transpose(picture)
-            upright.info["lossless"] = _is_lossless(picture)
+            upright.info.update(facts, lossless=_is_lossless(picture))
             return upright
     except _BROKEN as error:
         raise DataError(
@@ -230,8 +240,6 @@ def _is_lossless(picture: Any) -> bool:
 
 
 def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
-    if picture.mode in _16_BIT:
-        return np.repeat(_high_byte(np.asarray(picture))[:, :, None], 3, axis=2)
     return np.asarray(picture.convert("RGB"))
 
 

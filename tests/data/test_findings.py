@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seglab.data.crack import CrackData
+from seglab.data.findings import N_IN_FULL, FaultsError, Findings, gather
+from seglab.errors import DataError
+
+
+def fault(name: str) -> DataError:
+    return DataError(f"{name} is bad", given="g", allowed="a", fix=f"mend {name}")
+
+
+def refuse_odd(number: int) -> int:
+    if number % 2:
+        raise fault(f"file {number}")
+    return number * 10
+
+
+def test_all_faults_are_told_after_the_last_item_and_one_alone_as_itself() -> None:
+    assert gather([0, 2, 4], refuse_odd) == [0, 20, 40]
+    with pytest.raises(FaultsError, match="the data has 2 faults") as caught:
+        gather([1, 2, 3, 4], refuse_odd)
+    assert [error.what for error in caught.value.errors] == ["file 1 is bad", "file 3 is bad"]
+    assert "mend file 1" in str(caught.value) and "mend file 3" in str(caught.value)
+    with pytest.raises(DataError, match=r"^file 1 is bad") as alone:
+        gather([0, 1], refuse_odd)
+    assert not isinstance(alone.value, FaultsError)
+
+
+def test_an_error_of_the_program_is_not_taken_for_a_fault_of_the_data() -> None:
+    with pytest.raises(ZeroDivisionError):
+        gather([1, 0], lambda number: 1 // number)
+
+
+def test_faults_within_faults_are_flattened_and_told_once() -> None:
+    findings = Findings()
+    for errors in (["x", "y"], ["y", "z"]):
+        with findings.noting():
+            raise FaultsError([fault(name) for name in errors])
+    assert [error.what for error in findings.errors] == ["x is bad", "y is bad", "z is bad"]
+
+
+def test_a_long_report_names_every_file() -> None:
+    n = N_IN_FULL + 30
+    text = str(FaultsError([fault(f"f{number}") for number in range(n)]))
+    assert all(f"f{number} is bad" in text for number in range(n))
+    assert text.count("mend f") == N_IN_FULL
+
+
+def test_a_data_set_reports_every_bad_image_and_mask_at_once(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in "abcd":
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / folder / f"{name}.png")
+    (tmp_path / "images/a.png").write_bytes(b"")
+    (tmp_path / "images/b.png").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "masks/c.png")
+    (tmp_path / "masks/b.png").write_bytes(b"")
+    data = CrackData(root=str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(FaultsError, match="4 faults") as caught:
+        data.load()
+    for name in (
+        "images/a.png is empty",
+        "images/b.png cannot",
+        "masks/b.png is empty",
+        "masks/c.png has another size",
+    ):
+        assert name in str(caught.value)
+    assert "d.png" not in str(caught.value)
+    assert not list((tmp_path / "cache").rglob("cases.json"))
