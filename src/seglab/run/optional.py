@@ -1,25 +1,5 @@
-"""Packages that come with an extra of seglab."""
+"""Packages that come with an extra of seglab, under the name that jobs and plugins use."""
 
-from importlib.util import find_spec
+from seglab.extras import require
 
-from seglab.errors import ConfigError
-
-
-def require(package: str, extra: str, purpose: str) -> None:
-    """See that an optional package is installed.
-
-    Args:
-        package: as it is imported.
-        extra: of seglab that brings it.
-        purpose: what needs it.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if find_spec(package) is None:
-        raise ConfigError(
-            f"{purpose} needs {package}",
-            given=f"no package {package}",
-            allowed=f"an environment with the extra {extra}",
-            fix=f"pip install 'seglab[{extra}]', or pip install -e '.[{extra}]' in a checkout",
-        )
+__all__ = ["require"]

@@ -1,9 +1,4 @@
-"""NIfTI volumes: read in one axis order, labels written back onto the file's own grid.
-
-Reading order: D runs from inferior to superior, H from anterior to posterior, W from the patient's right to the left,
-which is the radiologist's picture (front on top, the patient's right on the left side). Axes are permuted and flipped
-to the nearest such order by the affine; nothing is resampled, so an oblique volume stays oblique.
-"""
+"""NIfTI volumes: read in the reading order of `grid`, labels written back onto the file's own grid."""
 
 import gzip
 import struct
@@ -11,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -20,23 +15,19 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from seglab.data.integrity import check_file, shorten
+from seglab.data.formats import grid
+from seglab.data.integrity import check_file
 from seglab.errors import DataError
 from seglab.files import atomic_path
 from seglab.spec import Geometry
 
 SUFFIXES = (".nii", ".nii.gz")
-MAX_VOXELS = 2_000_000_000
-"""A header that claims more is refused before memory is taken."""
-
 AXES_TOLERANCE = 2e-3
 """How far qform and sform axes may differ, in voxels per voxel: float32 quaternions are exact to 7e-4."""
 
 ORIGIN_TOLERANCE = 0.1
 """How far qform and sform origins may differ, in voxels."""
 
-_orientations: Any = nib.orientations  # untyped
-_READING = _orientations.axcodes2ornt(("L", "P", "S"))
 _MAX_GZIP_RATIO = 1100
 _CHUNK = 1 << 20
 _BROKEN = (
@@ -68,7 +59,7 @@ def read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:
         DataError: broken or cut file, not 3-D, NaN or infinite voxels, impossible or contradictory geometry.
     """
     stored, geometry = _load(path)
-    return _to_reading_order(_native(stored), geometry)[None], geometry
+    return grid.to_reading_order(grid.native(stored), geometry)[None], geometry
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -81,16 +72,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
         DataError: as `read_volume`, and values that are no integers from 0 to 255.
     """
     stored, geometry = _load(path)
-    rounded = stored if stored.dtype.kind in "iu" else np.rint(stored)
-    odd = (np.abs(stored - rounded) > 1e-6) | (rounded < 0) | (rounded > 255)  # a slope of 1/255 is exact to 6e-8
-    if odd.any():
-        raise DataError(
-            f"{path} is no mask",
-            given=f"{np.count_nonzero(odd)} voxels such as {shorten(f'{v:g}' for v in np.unique(stored[odd]))}",
-            allowed="integers from 0 to 255",
-            fix="export the labels without interpolation as unsigned 8-bit integers",
-        )
-    return _to_reading_order(rounded.astype(np.uint8), geometry)
+    return grid.to_reading_order(grid.as_labels(stored, path), geometry)
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -120,15 +102,41 @@ def write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
     """
     with _opened(like) as image:
         header, geometry, image_class = image.header.copy(), _geometry(image.header, like), type(image)
-    stored = _to_file_order(labels, geometry)
-    if stored.shape != geometry.shape or not target.name.endswith(SUFFIXES):
+    _check_name(target)
+    stored = grid.to_file_order(labels, geometry, like)
+    content = image_class(stored.reshape(header.get_data_shape()), None, _label_header(header)).to_bytes()
+    _write(content, target)
+
+
+def write_new(labels: NDArray[np.uint8], geometry: Geometry, target: Path) -> None:
+    """Write labels onto the grid of a volume of another format, in one piece.
+
+    Args:
+        labels: (D, H, W) in reading order.
+        geometry: of the volume that was read.
+        target: .nii or .nii.gz.
+
+    Raises:
+        DataError: labels of another size, or a target with another ending.
+        OSError: when the target cannot be written; no file is left under its name.
+    """
+    _check_name(target)
+    image = nib.Nifti1Image(grid.to_file_order(labels, geometry, target), np.asarray(geometry.affine))
+    image.header.set_xyzt_units("mm")
+    _write(image.to_bytes(), target)
+
+
+def _check_name(target: Path) -> None:
+    if not target.name.endswith(SUFFIXES):
         raise DataError(
             f"labels cannot be written to {target}",
-            given=f"labels {labels.shape} for {like}, which is {geometry.shape} in its own axis order",
-            allowed=f"labels of the size that was read, a target that ends in {' or '.join(SUFFIXES)}",
-            fix="write the labels of the image that `like` names, under a NIfTI name",
+            given=target.name,
+            allowed=f"a target that ends in {' or '.join(SUFFIXES)}",
+            fix="choose a NIfTI name",
         )
-    content = image_class(stored.reshape(header.get_data_shape()), None, _label_header(header)).to_bytes()
+
+
+def _write(content: bytes, target: Path) -> None:
     with atomic_path(target) as temporary:
         # without a time stamp equal labels give equal files
         temporary.write_bytes(gzip.compress(content, 6, mtime=0) if target.suffix == ".gz" else content)
@@ -166,14 +174,7 @@ def _load(path: Path) -> tuple[NDArray[Any], Geometry]:
         stored = data.get_unscaled() if (data.slope, data.inter) == (1.0, 0.0) else np.asarray(data, dtype=np.float32)
         _read_on(image.file_map["image"].fileobj, path)
     stored = np.asarray(stored).reshape(geometry.shape)
-    n_bad = 0 if stored.dtype.kind in "iu" else stored.size - int(np.count_nonzero(np.isfinite(stored)))
-    if n_bad:
-        raise DataError(
-            f"{path} holds voxels that are no numbers",
-            given=f"{n_bad} of {stored.size} voxels are NaN or infinite",
-            allowed="finite values",
-            fix="export the volume again, or replace these voxels by the value of air",
-        )
+    grid.check_finite(stored, path)
     return stored, geometry
 
 
@@ -195,34 +196,16 @@ def _read_on(stream: BinaryIO, path: Path) -> None:
 
 def _geometry(header: Any, path: Path) -> Geometry:
     shape = tuple(int(n) for n in header.get_data_shape())
-    dtype = header.get_data_dtype()
-    n_voxels = int(np.prod(shape, dtype=object))
-    if len(shape) < 3 or min(shape) < 1 or any(n > 1 for n in shape[3:]) or n_voxels > MAX_VOXELS:
-        _refuse(path, "is no volume that can be used", f"shape {shape}", f"3 axes, at most {MAX_VOXELS} voxels")
+    dtype, unit = header.get_data_dtype(), header.get_xyzt_units()[0]
+    if any(n > 1 for n in shape[3:]):
+        grid.refuse(path, "is no volume that can be used", f"shape {shape}", "3 axes")
     if dtype.kind not in "iuf":
-        _refuse(path, "has no plain numbers as voxels", f"data type {dtype}", "integers or floats, one per voxel")
-    unit = header.get_xyzt_units()[0]
+        grid.refuse(path, "has no plain numbers as voxels", f"data type {dtype}", "integers or floats, one per voxel")
     if unit not in ("mm", "unknown"):
-        _refuse(path, "is not measured in millimetres", f"unit {unit}", "mm, or no unit at all for mm")
-    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    _check_affine(affine, path)
+        grid.refuse(path, "is not measured in millimetres", f"unit {unit}", "mm, or no unit at all for mm")
+    geometry = grid.geometry_of(shape[:3], np.asarray(header.get_best_affine(), dtype=np.float64), path)
     _check_forms(header, path)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    axis_of = {int(world): axis for axis, (world, _) in enumerate(_orientations.io_orientation(affine))}
-    return Geometry(
-        shape=shape[:3],
-        spacing=(float(spacing[axis_of[2]]), float(spacing[axis_of[1]]), float(spacing[axis_of[0]])),
-        affine=tuple(tuple(float(value) for value in row) for row in affine),
-    )
-
-
-def _check_affine(affine: NDArray[np.float64], path: Path) -> None:
-    allowed = "a finite affine with three independent axes"
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or lengths.min() == 0:
-        _refuse(path, "has an impossible affine", str(affine.tolist()), allowed)
-    if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
-        _refuse(path, "has an affine whose axes lie in one plane", str(affine.round(4).tolist()), allowed)
+    return geometry
 
 
 def _check_forms(header: Any, path: Path) -> None:
@@ -235,37 +218,7 @@ def _check_forms(header: Any, path: Path) -> None:
     origin = np.linalg.norm(qform[:3, 3] - sform[:3, 3]) / lengths.min()
     if not (axes.max() <= AXES_TOLERANCE and origin <= ORIGIN_TOLERANCE):
         given = f"qform {qform.round(4).tolist()}, sform {sform.round(4).tolist()}"
-        _refuse(path, "has a qform and an sform that disagree", given, "one affine in both, or one code set to 0")
-
-
-def _refuse(path: Path, what: str, given: str, allowed: str) -> NoReturn:
-    raise DataError(
-        f"{path} {what}",
-        given=given,
-        allowed=allowed,
-        fix="export the volume again with a correct header, or take it out of the data set",
-    )
-
-
-def _native(stored: NDArray[Any]) -> NDArray[Any]:
-    limits = np.iinfo(np.int16)
-    in_range = limits.min <= stored.min() and stored.max() <= limits.max
-    if in_range and (stored.dtype.kind in "iu" or bool(np.all(stored == np.rint(stored)))):
-        return stored.astype(np.int16)
-    return stored.astype(np.float32)
-
-
-def _to_reading_order(stored: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
-    own = _orientations.io_orientation(np.asarray(geometry.affine))
-    turned = _orientations.apply_orientation(stored, _orientations.ornt_transform(own, _READING))
-    return np.ascontiguousarray(turned.transpose(2, 1, 0))  # (X, Y, Z) -> (D, H, W)
-
-
-def _to_file_order(labels: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
-    own = _orientations.io_orientation(np.asarray(geometry.affine))
-    back = _orientations.ornt_transform(_READING, own)
-    turned: NDArray[np.uint8] = _orientations.apply_orientation(labels.transpose(2, 1, 0), back)
-    return turned
+        grid.refuse(path, "has a qform and an sform that disagree", given, "one affine in both, or one code set to 0")
 
 
 def _label_header(header: Any) -> Any:
