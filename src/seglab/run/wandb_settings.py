@@ -33,7 +33,7 @@ class WandbSettings:
         code: whether the source and the configuration files go along.
         files: whether the split, the scores, the pictures and the uncommitted changes go along.
         checkpoint_mb: largest best checkpoint that is sent, in MB; of a larger one W&B gets the place and the scores.
-        alerts: what W&B tells its user of, among diverged (NaN), crash and finished; the jobs of a sweep finish quietly.
+        alerts: what W&B tells its user of, among diverged (NaN), crash and finished; runs of a group finish quietly.
         start_timeout_s: seconds to wait for the server before the run goes on offline.
         finish_timeout_s: seconds to wait for the upload at the end; the rest can be sent by `wandb sync`.
 
