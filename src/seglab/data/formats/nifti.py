@@ -121,7 +121,8 @@ def write_new(labels: NDArray[np.uint8], geometry: Geometry, target: Path) -> No
         OSError: when the target cannot be written; no file is left under its name.
     """
     _check_name(target)
-    image = nib.Nifti1Image(grid.to_file_order(labels, geometry, target), np.asarray(geometry.affine))
+    new: Any = nib.Nifti1Image  # untyped
+    image = new(grid.to_file_order(labels, geometry, target), np.asarray(geometry.affine))
     image.header.set_xyzt_units("mm")
     _write(image.to_bytes(), target)
 
