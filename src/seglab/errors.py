@@ -1,5 +1,7 @@
 """Errors that a user can act on: what failed, what was given, what is allowed, what to type."""
 
+from typing import Any
+
 
 class SeglabError(Exception):
     """An error with four parts, shown without a traceback by the entry points.
@@ -14,6 +16,10 @@ class SeglabError(Exception):
     def __init__(self, what: str, *, given: str, allowed: str, fix: str) -> None:
         self.what, self.given, self.allowed, self.fix = what, given, allowed, fix
         super().__init__(f"{what}\n  given:   {given}\n  allowed: {allowed}\n  fix:     {fix}")
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        """Reach another process in one piece."""
+        return _rebuilt, (type(self), self.what, self.given, self.allowed, self.fix)
 
 
 class ShapeError(SeglabError):
@@ -34,3 +40,7 @@ class CheckpointError(SeglabError):
 
 class TrainingError(SeglabError):
     """A training cannot go on, whatever its configuration promised."""
+
+
+def _rebuilt(kind: type[SeglabError], what: str, given: str, allowed: str, fix: str) -> SeglabError:
+    return kind(what, given=given, allowed=allowed, fix=fix)

@@ -1,5 +1,6 @@
 """Files that are never half-written: a temporary name in the same folder, then a rename."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,3 +61,14 @@ def check_writable(folder: Path, key: str) -> None:
             allowed="a folder you may write to, on a disk with room",
             fix=f"set {key}=<another folder>",
         ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to disk, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

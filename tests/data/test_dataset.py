@@ -57,7 +57,7 @@ def test_channels_of_a_stack_are_the_neighbouring_slices(z: int, ct_root: Path, 
     assert torch.equal(image[2], whole[0, z, 8:56, 16:48])
     if z == 0:
         assert torch.equal(image[0], image[2]) and torch.equal(image[1], image[2])  # the first slice repeated
-    assert torch.equal(mask, torch.from_numpy(data.store.mask(record.id)[z, 8:56, 16:48].astype(np.int64)))
+    assert torch.equal(mask, torch.from_numpy(data.store.mask(record.id)[z, 8:56, 16:48]))
 
 
 def test_beyond_the_case_the_mask_is_ignored_and_the_image_repeats_its_border(
@@ -76,7 +76,7 @@ def test_volume_patches_have_the_size_of_the_patch_and_whole_cases_their_own(ct_
     data = ct(ct_root, cache_dir, dims=3, patch_size=[40, 48, 64], batch_size=2)
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (2, 1, 40, 48, 64) and batch["mask"].shape == (2, 40, 48, 64)
-    assert batch["image"].dtype == torch.float32 and batch["mask"].dtype == torch.int64
+    assert batch["image"].dtype == torch.float32 and batch["mask"].dtype == torch.uint8
     assert (batch["mask"] == 255).any()  # no phantom has 40 slices
     case, record = next(iter(data.val_dataloader())), data.records["val"][0]
     assert case["image"].shape == record.shape and case["mask"].shape == record.shape[1:]

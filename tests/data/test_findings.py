@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from PIL import Image
 
 from seglab.data.crack import CrackData
-from seglab.data.findings import N_IN_FULL, FaultsError, Findings, gather
+from seglab.data.findings import N_IN_FULL, FaultsError, Findings
 from seglab.errors import DataError
 
 
@@ -13,26 +14,34 @@ def fault(name: str) -> DataError:
     return DataError(f"{name} is bad", given="g", allowed="a", fix=f"mend {name}")
 
 
-def refuse_odd(number: int) -> int:
-    if number % 2:
-        raise fault(f"file {number}")
-    return number * 10
+def refuse_odd(*numbers: int) -> None:
+    findings = Findings()
+    for number in numbers:
+        with findings.noting():
+            if number % 2:
+                raise fault(f"file {number}")
+    findings.settle()
 
 
 def test_all_faults_are_told_after_the_last_item_and_one_alone_as_itself() -> None:
-    assert gather([0, 2, 4], refuse_odd) == [0, 20, 40]
+    refuse_odd(0, 2, 4)
     with pytest.raises(FaultsError, match="the data has 2 faults") as caught:
-        gather([1, 2, 3, 4], refuse_odd)
+        refuse_odd(1, 2, 3, 4)
     assert [error.what for error in caught.value.errors] == ["file 1 is bad", "file 3 is bad"]
     assert "mend file 1" in str(caught.value) and "mend file 3" in str(caught.value)
     with pytest.raises(DataError, match=r"^file 1 is bad") as alone:
-        gather([0, 1], refuse_odd)
+        refuse_odd(0, 1)
     assert not isinstance(alone.value, FaultsError)
 
 
 def test_an_error_of_the_program_is_not_taken_for_a_fault_of_the_data() -> None:
-    with pytest.raises(ZeroDivisionError):
-        gather([1, 0], lambda number: 1 // number)
+    with pytest.raises(ZeroDivisionError), Findings().noting():
+        _ = 1 // 0
+
+
+def test_faults_reach_another_process_in_one_piece() -> None:
+    faults = pickle.loads(pickle.dumps(FaultsError([fault("x"), fault("y")], "mend them")))
+    assert [error.what for error in faults.errors] == ["x is bad", "y is bad"] and faults.fix == "mend them"
 
 
 def test_faults_within_faults_are_flattened_and_told_once() -> None:

@@ -2,17 +2,22 @@ import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from seglab.data import store as store_module
+from seglab.data.arrays import open_array, read_box, write_array
+from seglab.data.contents import code_version
 from seglab.data.crack import CrackData
 from seglab.data.lits import LitsData
+from seglab.data.preparation import Preparation, read_sample, reading_code
 from seglab.data.satellite import SatelliteData
-from seglab.data.store import Sample, Store, build_store, store_key
-from seglab.errors import DataError
-from seglab.spec import Case
+from seglab.data.store import Layout, Sample, Store, write_entry
+from seglab.errors import ConfigError, DataError
 
 Write = Callable[..., tuple[Path, Path]]
 
@@ -28,18 +33,46 @@ def patients(tmp_path: Path, write_lits: Write) -> Path:
     return tmp_path / "raw"
 
 
-def test_the_second_load_reads_no_raw_file_and_writes_nothing(patients: Path, tmp_path: Path) -> None:
+def test_the_second_load_reads_no_raw_file_and_writes_nothing(tmp_path: Path, write_nifti: Callable[..., Path]) -> None:
+    voxels = np.random.default_rng(0).integers(-150, 50, (64, 64, 40)).astype(np.int16)
+    for number in (1, 2, 3):
+        write_nifti(tmp_path / "raw" / f"volume-{number}.nii", voxels + number)
+        write_nifti(tmp_path / "raw" / f"segmentation-{number}.nii", (voxels > 0).astype(np.uint8))
+    first = lits(tmp_path / "raw", tmp_path).load()
+    prepared = tmp_path / "prepared"
+    times = {path: path.stat().st_mtime_ns for path in (prepared, *prepared.rglob("*"))}
+    before = bytes_read()
+    second = lits(tmp_path / "raw", tmp_path).load()
+    assert bytes_read() - before < voxels.nbytes
+    assert second.store.folder == first.store.folder
+    assert (second.spec, second.splits, second.store.records) == (first.spec, first.splits, first.store.records)
+    assert {path: path.stat().st_mtime_ns for path in (prepared, *prepared.rglob("*"))} == times
+
+
+def bytes_read() -> int:
+    """What this process has asked the system to read so far."""
+    (line,) = (line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("rchar"))
+    return int(line.split()[1])
+
+
+def test_a_file_exchanged_under_its_size_and_date_is_not_taken_for_the_old_one(patients: Path, tmp_path: Path) -> None:
     first = lits(patients, tmp_path).load()
-    folder = first.store.folder
-    times = {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
     volume = patients / "volume-1.nii.gz"
     state = volume.stat()
-    volume.write_bytes(b"x" * state.st_size)  # reading it would fail now
+    volume.write_bytes(b"x" * state.st_size)
     os.utime(volume, ns=(state.st_atime_ns, state.st_mtime_ns))
-    second = lits(patients, tmp_path).load()
-    assert second.store.folder == folder and second.spec == first.spec and second.splits == first.splits
-    assert second.store.records == first.store.records
-    assert {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))} == times
+    with pytest.raises(DataError, match=r"volume-1\.nii\.gz"):
+        lits(patients, tmp_path).load()
+    assert Store(first.store.folder).image("volume-1").shape == (1, 6, 18, 20)
+
+
+def test_the_same_files_elsewhere_are_the_same_data(patients: Path, tmp_path: Path) -> None:
+    first = lits(patients, tmp_path).load()
+    moved = patients.rename(tmp_path / "moved")
+    second = lits(moved, tmp_path).load()
+    assert second.store.folder == first.store.folder
+    assert Path(second.store.records[0].image_file).parent == moved
+    assert len(list((tmp_path / "prepared" / "entries").iterdir())) == 3
 
 
 def test_a_changed_file_makes_another_store(patients: Path, tmp_path: Path, write_lits: Write) -> None:
@@ -50,11 +83,40 @@ def test_a_changed_file_makes_another_store(patients: Path, tmp_path: Path, writ
     assert second.store.image("volume-2").mean() == pytest.approx(first.store.image("volume-2").mean() + 7)
 
 
-def test_the_key_depends_on_the_settings(patients: Path, tmp_path: Path) -> None:
-    cases = lits(patients, tmp_path).find_cases(patients)
-    assert store_key("lits", cases, {"clip": (0, 1)}) == store_key("lits", cases, {"clip": (0, 1)})
-    assert store_key("lits", cases, {"clip": (0, 1)}) != store_key("lits", cases, {"clip": (0, 2)})
-    assert store_key("lits", cases, {}) != store_key("lits", cases[:2], {})
+def test_only_the_changed_case_is_prepared_again(patients: Path, tmp_path: Path, write_lits: Write) -> None:
+    lits(patients, tmp_path).load()
+    entries = tmp_path / "prepared" / "entries"
+    before = {entry.name for entry in entries.iterdir()}
+    write_lits(patients, 2, offset=7)
+    lits(patients, tmp_path).load()
+    (new,) = {entry.name for entry in entries.iterdir()} - before
+    assert new.startswith("volume-2-")
+
+
+def test_the_key_depends_on_settings_and_code(patients: Path, tmp_path: Path) -> None:
+    def entries(**settings: Any) -> dict[str, str]:
+        data = LitsData(root=str(patients), cache_dir=str(tmp_path), **settings)
+        return Preparation(source=data, folder=tmp_path).entries(data.find_cases(patients))
+
+    assert entries() == entries(patch_size=[16, 16], val_fraction=0.3)
+    assert set(entries().values()).isdisjoint(entries(window_hu=[0, 100]).values())
+    assert set(entries().values()).isdisjoint(entries(store_all_hu=True).values())
+    assert len({reading_code(LitsData), reading_code(CrackData), reading_code(SatelliteData)}) == 3
+
+
+def test_comments_and_docstrings_are_no_part_of_the_code(tmp_path: Path) -> None:
+    texts = (
+        "def f(x):\n    return x\n",
+        '"""A."""\n\n\ndef f(x):\n    """B."""\n    return x  # c\n',
+        "def f(x):\n    return -x\n",
+    )
+    versions = []
+    for number, text in enumerate(texts):
+        module = ModuleType("m")
+        module.__file__ = str(tmp_path / f"{number}.py")
+        (tmp_path / f"{number}.py").write_text(text)
+        versions.append(code_version((module,)))
+    assert versions[0] == versions[1] != versions[2]
 
 
 def test_the_store_holds_what_the_reader_gave(
@@ -70,8 +132,9 @@ def test_the_store_holds_what_the_reader_gave(
             image, valid, spacing = data.read_image(case.image_file)
             mask = np.where(valid, data.read_mask(case), 255)
             stored = data.store.image(case.id)
-            assert stored.dtype == image.dtype and np.array_equal(stored, image)
-            assert np.array_equal(data.store.mask(case.id), mask)
+            kept = np.clip(image, *data.clip) if data.kind == "volume" else image
+            assert stored.dtype == image.dtype and np.array_equal(stored[:], kept)
+            assert np.array_equal(data.store.mask(case.id)[:], mask)
             assert (record.id, record.group, record.shape, record.spacing) == (
                 case.id,
                 case.group,
@@ -89,14 +152,60 @@ def test_foreground_pixels_lie_on_their_class_and_every_class_is_there(patients:
     assert len(rows) == np.count_nonzero(mask) and len({tuple(row) for row in rows}) == len(rows)
 
 
+def test_beyond_the_window_is_kept_by_choice_and_changes_no_input(patients: Path, tmp_path: Path) -> None:
+    window = {"window_hu": [-20.5, 30.25], "root": str(patients), "cache_dir": str(tmp_path), "num_workers": 0}
+    clipped, whole = LitsData(**window).load(), LitsData(**window, store_all_hu=True).load()
+    assert clipped.store.image("volume-1")[:].min() == -21 and clipped.store.image("volume-1")[:].max() == 31
+    assert whole.store.image("volume-1")[:].min() < -100
+    inputs = [next(iter(data._cases(data.store.records)))["image"] for data in (clipped, whole)]
+    assert clipped.spec == whole.spec and torch.equal(*inputs)
+
+
 def test_of_many_foreground_pixels_some_from_first_to_last_are_kept(tmp_path: Path) -> None:
     mask = np.ones((3, 60, 60), np.uint8)
     sample = Sample(np.zeros((1, *mask.shape), np.uint8), mask, mask > 0, (1.0, 1.0, 1.0))
-    case = Case("a", tmp_path / "a", tmp_path / "b", "g")
-    store = build_store(tmp_path / "store", [case], lambda _: sample, num_classes=3, clip=(None, None))
-    rows = store.foreground("a")
+    write_entry(tmp_path / "entry", lambda: sample, Layout(num_classes=3, clip=(None, None)))
+    rows = np.load(tmp_path / "entry" / "foreground.npy")
     assert len(rows) == store_module.N_FOREGROUND
     assert rows[0].tolist() == [1, 0, 0, 0] and rows[-1].tolist() == [1, 2, 59, 59]
+
+
+def test_all_bad_cases_are_named_at_once_and_the_good_ones_stay_prepared(patients: Path, tmp_path: Path) -> None:
+    for number in (2, 3):
+        file = patients / f"volume-{number}.nii.gz"
+        file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(DataError) as caught:
+        lits(patients, tmp_path).load()
+    assert "2 faults" in str(caught.value) and "volume-2" in str(caught.value) and "volume-3" in str(caught.value)
+    assert "data.on_error=skip" in caught.value.fix
+    (entry,) = (tmp_path / "prepared" / "entries").iterdir()
+    assert entry.name.startswith("volume-1-")
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_bad_cases_are_set_aside_by_name(
+    n_workers: int, patients: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (patients / "volume-2.nii.gz").write_bytes(b"no volume")
+    data = lits(patients, tmp_path)
+    preparation = Preparation(source=data, folder=tmp_path / "prepared", on_error="skip", n_workers=n_workers)
+    with caplog.at_level("WARNING", logger="seglab"):
+        store = preparation.store(data.find_cases(patients))
+    assert [record.id for record in store.records] == ["volume-1", "volume-3"]
+    assert "set aside" in caplog.text and "volume-2.nii.gz" in caplog.text
+
+
+def test_nothing_is_left_where_no_case_is_good(patients: Path, tmp_path: Path) -> None:
+    for file in patients.glob("volume-*"):
+        file.write_bytes(b"no volume")
+    data = LitsData(root=str(patients), cache_dir=str(tmp_path), on_error="skip")
+    with pytest.raises(DataError, match="3 faults"):
+        data.load()
+
+
+def test_an_unknown_way_with_bad_cases_is_refused(patients: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.on_error=stop"):
+        LitsData(root=str(patients), cache_dir=str(tmp_path), on_error="ignore").load()
 
 
 def test_a_cut_file_is_named_and_leaves_nothing_behind(patients: Path, tmp_path: Path) -> None:
@@ -104,32 +213,60 @@ def test_a_cut_file_is_named_and_leaves_nothing_behind(patients: Path, tmp_path:
     (patients / "volume-3.nii.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"volume-3\.nii\.gz"):
         lits(patients, tmp_path).load()
-    assert list((tmp_path / "prepared").iterdir()) == []
+    entries = list((tmp_path / "prepared" / "entries").iterdir())
+    assert sorted(entry.name[:8] for entry in entries) == ["volume-1", "volume-2"]
 
 
-def test_a_store_that_another_process_finished_first_is_used(patients: Path, tmp_path: Path) -> None:
+def test_one_and_two_processes_and_a_kill_in_between_leave_the_same_bytes(patients: Path, tmp_path: Path) -> None:
+    def content(folder: Path) -> dict[str, bytes]:
+        return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
     data = lits(patients, tmp_path)
     cases = data.find_cases(patients)
-    folder = tmp_path / "store"
+    folders = [tmp_path / name for name in ("one", "two", "killed")]
+    for folder, n_workers in zip(folders, (1, 2, 2), strict=True):
+        if folder.name == "killed":
+            Preparation(source=data, folder=folder).store(cases[:1])
+            remains = folder / "entries" / ".part-0123-volume-2"  # as a killed process leaves it
+            remains.mkdir()
+            (remains / "image.b2nd").write_bytes(b"half")
+            os.utime(remains, (0, 0))
+        Preparation(source=data, folder=folder, n_workers=n_workers).store(cases)
+    for folder in folders:
+        (folder / "hashes.json").unlink()
+    one, two, killed = map(content, folders)
+    assert one == two and one.items() <= killed.items() and not any(".part-" in name for name in killed)
 
-    def read_while_another_builds(case: Case) -> Sample:
-        if not folder.exists():
-            build_store(folder, cases, data._read_case, num_classes=3, clip=data.clip)
-        return data._read_case(case)
 
-    build_store(folder, cases, read_while_another_builds, num_classes=3, clip=data.clip)
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".part", "store"))] == ["store"]
-    assert len(Store(folder).records) == 3
+def test_an_entry_that_another_process_finished_first_is_used(patients: Path, tmp_path: Path) -> None:
+    data, layout = lits(patients, tmp_path), Layout(num_classes=3, clip=(-200, 250), compress=True)
+    case, folder = data.find_cases(patients)[0], tmp_path / "entry"
+
+    def read_while_another_writes() -> Sample:
+        write_entry(folder, lambda: read_sample(data, case), layout)
+        return read_sample(data, case)
+
+    write_entry(folder, read_while_another_writes, layout)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".part", "entry"))] == ["entry"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc")
 def test_many_cases_do_not_use_up_the_open_files(tmp_path: Path) -> None:
     for number in range(400):
-        (tmp_path / str(number)).mkdir()
-        np.save(tmp_path / str(number) / "image.npy", np.zeros((1, 1, 2, 2), np.uint8))
-    (tmp_path / "cases.json").write_text("[]")
-    store = Store(tmp_path)
+        write_array(tmp_path / str(number), np.zeros((1, 2, 2), np.uint8), compress=number % 2 == 0)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(400):
-        store.image(str(number))
+        assert open_array(tmp_path / str(number))[0, 0, 0] == 0
     assert len(list(Path("/proc/self/fd").iterdir())) < before + 300 < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_a_box_is_the_same_from_either_layout(compress: bool, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(-200, 250, (2, 19, 150, 170)).astype(np.int16)
+    write_array(tmp_path / "a", array, compress=compress)
+    stored = open_array(tmp_path / "a")
+    assert stored.dtype == np.int16 and stored.shape == array.shape
+    for start, stop in (((0, 0, 0), (19, 150, 170)), ((7, 3, 120), (9, 131, 129)), ((18, 149, 0), (19, 150, 170))):
+        wanted = array[:, start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
+        assert np.array_equal(read_box(stored, start, stop), wanted)
+    assert np.array_equal(read_box(stored, (5,), (8,)), array[..., 5:8])

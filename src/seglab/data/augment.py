@@ -51,7 +51,7 @@ class Augment:
 
         Args:
             image: (C, *spatial) float32.
-            mask: (*spatial) int64.
+            mask: (*spatial) integers.
             rng: the only source of randomness.
 
         Returns:

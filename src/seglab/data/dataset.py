@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from seglab.data.arrays import Stored, read_box
 from seglab.data.augment import Augment
 from seglab.data.intensity import normalise
 from seglab.data.maps import distance_maps
@@ -19,7 +20,7 @@ from seglab.inference.cases import stack_slices
 from seglab.spec import IGNORE_INDEX, DataSpec
 
 Batch = dict[str, Any]
-"""image float32, mask int64, case: id or list of ids; maps: distance maps by name, where a loss needs them."""
+"""image float32, mask uint8, case: id or list of ids; maps: distance maps by name, where a loss needs them."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ class CaseDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         case_id = self.records[index].id
-        image = normalise(self.store.image(case_id), self.spec.intensity)
-        return {"image": image, "mask": _labels(self.store.mask(case_id)), "case": case_id}
+        image = normalise(self.store.image(case_id)[:], self.spec.intensity)
+        return {"image": image, "mask": _labels(self.store.mask(case_id)[:]), "case": case_id}
 
 
 def cut_tiles(records: Sequence[Record], tile: tuple[int, int]) -> list[Region]:
@@ -177,17 +178,13 @@ def _box(spec: DataSpec) -> tuple[int, ...]:
 
 
 def _labels(mask: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(mask.astype(np.int64))
+    return torch.from_numpy(np.array(mask))  # a copy, as a mapped array cannot be written to
 
 
-def _crop(
-    array: NDArray[Any], start: Sequence[int], size: Sequence[int], mode: Literal["edge", "constant"]
-) -> NDArray[Any]:
+def _crop(array: Stored, start: Sequence[int], size: Sequence[int], mode: Literal["edge", "constant"]) -> NDArray[Any]:
     lengths = array.shape[-3:]
-    inside: tuple[Any, ...] = tuple(
-        slice(max(s, 0), min(s + n, length)) for s, n, length in zip(start, size, lengths, strict=True)
-    )
-    cut = array[(..., *inside)]
+    first = [max(s, 0) for s in start]
+    cut = read_box(array, first, [min(s + n, length) for s, n, length in zip(start, size, lengths, strict=True)])
     margins = [(max(-s, 0), max(s + n - length, 0)) for s, n, length in zip(start, size, lengths, strict=True)]
     if not any(map(any, margins)):
         return cut

@@ -1,16 +1,15 @@
 """Findings: everything that is wrong with a data set in one report, not the first fault only."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any
 
 from seglab.errors import DataError, SeglabError
 
 N_IN_FULL = 20
 """FaultsError that a report tells in full; of the others it gives the first line."""
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+MEND = "mend these files or take them out of the data set; each fault says how"
 
 
 class FaultsError(DataError):
@@ -18,9 +17,10 @@ class FaultsError(DataError):
 
     Args:
         errors: the faults, each with its file, reason and remedy.
+        fix: what can be done about all of them.
     """
 
-    def __init__(self, errors: Sequence[SeglabError]) -> None:
+    def __init__(self, errors: Sequence[SeglabError], fix: str = MEND) -> None:
         self.errors = tuple(errors)
         full = [str(error) for error in self.errors[:N_IN_FULL]]
         texts = [*full, *(error.what for error in self.errors[N_IN_FULL:])]
@@ -28,8 +28,12 @@ class FaultsError(DataError):
             f"the data has {len(texts)} faults",
             given="".join(f"\n    {text.replace(chr(10), chr(10) + '    ')}" for text in texts),
             allowed="whole files that fit together",
-            fix="mend these files or take them out of the data set; each fault says how",
+            fix=fix,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Reach another process in one piece."""
+        return FaultsError, (self.errors, self.fix)
 
 
 class Findings:
@@ -58,24 +62,3 @@ class Findings:
             raise self.errors[0]
         if self.errors:
             raise FaultsError(self.errors)
-
-
-def gather(items: Iterable[Item], do: Callable[[Item], Result]) -> list[Result]:
-    """Do the same for every item, also after one has failed.
-
-    Args:
-        items: in order.
-        do: what may refuse an item.
-
-    Returns:
-        The results, in order.
-
-    Raises:
-        SeglabError: after the last item, what was refused.
-    """
-    findings, results = Findings(), []
-    for item in items:
-        with findings.noting():
-            results.append(do(item))
-    findings.settle()
-    return results

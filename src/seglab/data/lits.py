@@ -29,6 +29,7 @@ class LitsData(SegmentationData):
         n_slices: neighbouring slices given as channels when dims=2; odd.
         window_hu: lower and upper end of the HU window, the rest is clipped.
         check_hu: refuse a volume that cannot be CT in HU, such as one whose rescale intercept was lost.
+        store_all_hu: keep what lies beyond the window in the prepared data too; it takes more than twice the room.
 
     Raises:
         ConfigError: an even number of slices, slices with dims=3, or an empty window.
@@ -37,6 +38,7 @@ class LitsData(SegmentationData):
     n_slices: int = 1
     window_hu: list[float] = field(default_factory=lambda: [-200, 250])
     check_hu: bool = True
+    store_all_hu: bool = False
 
     dataset: ClassVar[str] = "lits"
     kind = "volume"
@@ -76,6 +78,11 @@ class LitsData(SegmentationData):
     def settings(self) -> dict[str, Any]:
         """Includes what is refused."""
         return {**super().settings, "check_hu": self.check_hu}
+
+    @property
+    def keeps_all(self) -> bool:
+        """As `store_all_hu` says."""
+        return self.store_all_hu
 
     def write_phantom(self, folder: Path) -> None:
         """CT phantom with liver, tumours, spleen and spine."""

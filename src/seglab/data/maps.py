@@ -88,7 +88,7 @@ def distance_maps(mask: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
     """Maps of one sample by name.
 
     Args:
-        mask: (*spatial) int64.
+        mask: (*spatial) integers.
         names: keys of `MAPS`.
 
     Returns:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
@@ -16,17 +15,16 @@ from seglab import __version__
 from seglab.data.augment import Augment
 from seglab.data.checks import check_channels, check_fits, check_numbers, check_unique
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
-from seglab.data.findings import Findings
-from seglab.data.integrity import check_same_size, check_some_labels
 from seglab.data.intensity import combine
 from seglab.data.phantoms.folder import phantom_folder
 from seglab.data.plan import plan_patch
+from seglab.data.preparation import Preparation
 from seglab.data.sampling import CaseSampler, EpochSampler, ShapeBatchSampler
 from seglab.data.source import DataSource
 from seglab.data.splits import Splits, check_fold, fold_of, make_splits, read_splits, write_splits
-from seglab.data.store import Record, Sample, Store, build_store, store_key
+from seglab.data.store import Record
 from seglab.errors import ConfigError, DataError
-from seglab.spec import IGNORE_INDEX, Case, DataSpec
+from seglab.spec import DataSpec
 
 PHANTOM = "phantom"
 LARGEST_TILE = (1024, 1024)
@@ -52,6 +50,7 @@ class SegmentationData(DataSource, LightningDataModule):
         n_folds: parts of a cross-validation.
         split_file: JSON with the groups of train, val, test; None draws one and keeps it beside the prepared data.
         num_workers: loader processes; None takes what the cores leave.
+        on_error: what bad cases do: "stop", or "skip" to leave them out by name.
         augment: training augmentation, None for none.
         seed: of sampling and augmentation.
 
@@ -74,6 +73,7 @@ class SegmentationData(DataSource, LightningDataModule):
     n_folds: int = 5
     split_file: str | None = None
     num_workers: int | None = None
+    on_error: str = "stop"
     augment: Augment | None = None
     seed: int = 0
     map_names: tuple[str, ...] = field(default=(), init=False)
@@ -113,16 +113,11 @@ class SegmentationData(DataSource, LightningDataModule):
         root = self._phantom_root() if self.root == PHANTOM else Path(self.root)
         cases = self.find_cases(root)
         check_unique(cases)
-        folder = Path(self.cache_dir) / "prepared" / store_key(self.dataset, cases, self.settings)
-        if (folder / "cases.json").is_file():
-            self.store = Store(folder)
-        else:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            num_classes = len(self.class_names)
-            self.store = build_store(folder, cases, self._read_case, num_classes=num_classes, clip=self.clip)
+        prepared = Path(self.cache_dir) / "prepared"
+        self.store = Preparation(source=self, folder=prepared, on_error=self.on_error).store(cases)
         check_channels(self.store.records)
         everything: dict[str, tuple[Record, ...]] = {"all": self.store.records}
-        self.splits = {} if test_split == "all" else self._split(folder)
+        self.splits = {} if test_split == "all" else self._split(self.store.folder)
         self.records = everything | {name: self._members(groups) for name, groups in self.splits.items()}
         self.test_records = self.records[test_split]
         if spec is None:
@@ -212,18 +207,6 @@ class SegmentationData(DataSource, LightningDataModule):
             epoch, batch = self.next_batch()
             return epoch, batch * self.batch_size
         return (self.trainer.current_epoch if self.trainer is not None else 0), 0
-
-    def _read_case(self, case: Case) -> Sample:
-        findings = Findings()
-        with findings.noting():
-            image, valid, spacing = self.read_image(case.image_file)
-        with findings.noting():
-            mask = self.read_mask(case)
-        findings.settle()
-        check_same_size(image.shape, mask.shape, case.image_file, case.mask_file)
-        mask = np.where(valid, mask, IGNORE_INDEX).astype(np.uint8)
-        check_some_labels(mask, case.image_file, case.mask_file)
-        return Sample(image, mask, valid, spacing)
 
     def _split(self, store_folder: Path) -> Splits:
         sizes = Counter(record.group for record in self.store.records)

@@ -78,6 +78,11 @@ class DataSource(ABC):
         return None, None
 
     @property
+    def keeps_all(self) -> bool:
+        """Whether values beyond `clip` are stored too."""
+        return True
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Arguments that change what is prepared; part of the store's key."""
         return {"classes": self.class_names, "clip": self.clip}

@@ -1,19 +1,22 @@
-"""The store: every case once as plain arrays that are mapped into memory, whatever the file format was.
+"""The store: every case once as arrays that are mapped into memory, whatever the file format was.
 
-Layout of a store folder (its name carries the key, so a changed file or setting makes a new store):
+Layout below the folder of prepared data:
 
-    cases.json              one record per case, written last
-    <case>/image.npy        (C, D, H, W), values as read
-    <case>/mask.npy         (D, H, W) uint8, class index or 255
-    <case>/foreground.npy   (n, 4) int32: class, z, y, x of some pixels of each foreground class
+    hashes.json                          of the raw files, so that they are read once
+    entries/<case>-<key>/                one case; the key stands for its files' contents, the settings, the code
+        image.npy or image.b2nd          (C, D, H, W), values as read, volumes clipped to the window
+        mask.npy or mask.b2nd            (D, H, W) uint8, class index or 255
+        foreground.npy                   (n, 4) int32: class, z, y, x of some pixels of each foreground class
+        facts.json                       shape, spacing, pixels of each class, sums of the values
+    <data set>-<key>/cases.json          the cases of a data set with their entries, and beside it its splits
 """
 
-import hashlib
 import json
+import math
+import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,12 +24,13 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.findings import gather
+from seglab.data.arrays import Stored, open_array, write_array
 from seglab.data.intensity import Moments, measure
+from seglab.files import sync_folder, write_text
 from seglab.spec import Case
 
-STORE_VERSION = 1
 N_FOREGROUND = 2000
+CASES, FACTS, ENTRIES = "cases.json", "facts.json", "entries"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,23 @@ class Sample:
     spacing: tuple[float, float, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How samples are stored.
+
+    Args:
+        num_classes: to count pixels per class.
+        clip: range that the moments are measured in.
+        keeps_all: store values outside of `clip` too.
+        compress: as blosc2 arrays, for volumes.
+    """
+
+    num_classes: int
+    clip: tuple[float | None, float | None]
+    keeps_all: bool = True
+    compress: bool = False
+
+
 @dataclass(frozen=True)
 class Record:
     """What is known of a stored case without opening its arrays."""
@@ -54,6 +75,7 @@ class Record:
     group: str
     image_file: str
     mask_file: str
+    entry: str
     shape: tuple[int, int, int, int]
     spacing: tuple[float, float, float]
     class_pixels: tuple[int, ...]
@@ -61,92 +83,104 @@ class Record:
 
 
 class Store:
-    """Reads a finished store folder.
+    """Reads the prepared cases of a data set.
 
     Args:
-        folder: the store folder.
+        folder: of its cases.json.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        content = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / CASES).read_text(encoding="utf-8"))
         self.records = tuple(_record(entry) for entry in content)
+        self._entries = {record.id: folder.parent / ENTRIES / record.entry for record in self.records}
 
-    def image(self, case_id: str) -> NDArray[Any]:
+    def image(self, case_id: str) -> Stored:
         """Mapped image of a case, (C, D, H, W)."""
-        return _mapped(self.folder / case_id / "image.npy")
+        return open_array(self._entries[case_id] / "image")
 
-    def mask(self, case_id: str) -> NDArray[np.uint8]:
+    def mask(self, case_id: str) -> Stored:
         """Mapped mask of a case, (D, H, W)."""
-        return _mapped(self.folder / case_id / "mask.npy")
+        return open_array(self._entries[case_id] / "mask")
 
     def foreground(self, case_id: str) -> NDArray[np.int32]:
         """Some foreground pixels of a case, (n, 4): class, z, y, x."""
-        return _mapped(self.folder / case_id / "foreground.npy")
+        rows: NDArray[np.int32] = open_array(self._entries[case_id] / "foreground")
+        return rows
 
 
-def store_key(name: str, cases: Sequence[Case], settings: dict[str, Any]) -> str:
-    """Name of the store folder: data set and a hash of its files (path, size, time of change) and settings."""
-    files = [
-        (case.id, case.group, *((str(file), *_stamp(file)) for file in (case.image_file, case.mask_file)))
-        for case in cases
-    ]
-    content = json.dumps([STORE_VERSION, name, settings, files], sort_keys=True, default=str)
-    return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-
-
-def build_store(
-    folder: Path,
-    cases: Sequence[Case],
-    read: Callable[[Case], Sample],
-    *,
-    num_classes: int,
-    clip: tuple[float | None, float | None],
-) -> Store:
-    """Read every case and write the store; nothing stands under `folder` before all of it is there.
+def write_store(folder: Path, cases: list[tuple[Case, str]]) -> Store:
+    """The store of these cases, each with the name of its entry, which exists; written where it is new or has moved.
 
     Args:
-        folder: final folder.
-        cases: what to read.
-        read: reads one case and refuses a bad one.
-        num_classes: to count pixels per class.
-        clip: range that the moments are measured in.
-
-    Raises:
-        SeglabError: every bad case, named.
+        folder: for cases.json, beside the entries.
+        cases: with their entries.
     """
-    temporary = folder.with_name(f".part-{folder.name}-{uuid4().hex[:8]}")
-    try:
-        records = gather(cases, lambda case: _write_case(temporary / case.id, case, read(case), num_classes, clip))
-        (temporary / "cases.json").write_text(json.dumps([asdict(record) for record in records], indent=1))
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / "cases.json").is_file():  # else another process was faster, with the same content
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    rows = [
+        {"id": case.id, "group": case.group, "image_file": str(case.image_file), "mask_file": str(case.mask_file)}
+        | {"entry": entry, **json.loads((folder.parent / ENTRIES / entry / FACTS).read_text(encoding="utf-8"))}
+        for case, entry in cases
+    ]
+    text, file = json.dumps(rows, indent=1), folder / CASES
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        write_text(file, text)
     return Store(folder)
 
 
-def _write_case(
-    folder: Path, case: Case, sample: Sample, num_classes: int, clip: tuple[float | None, float | None]
-) -> Record:
-    folder.mkdir(parents=True)
-    np.save(folder / "image.npy", np.ascontiguousarray(sample.image))
-    np.save(folder / "mask.npy", np.ascontiguousarray(sample.mask))
-    np.save(folder / "foreground.npy", _foreground(sample.mask, num_classes))
-    channels, depth, height, width = sample.image.shape
-    return Record(
-        id=case.id,
-        group=case.group,
-        image_file=str(case.image_file),
-        mask_file=str(case.mask_file),
-        shape=(channels, depth, height, width),
-        spacing=sample.spacing,
-        class_pixels=tuple(int(np.count_nonzero(sample.mask == label)) for label in range(num_classes)),
-        moments=measure(sample.image, sample.valid, *clip),
-    )
+def write_entry(folder: Path, read: Callable[[], Sample], layout: Layout) -> None:
+    """Read a case and write its entry, in one piece: nothing stands under `folder` before all of it is on disk.
+
+    Args:
+        folder: of the entry.
+        read: reads the case and refuses a bad one.
+        layout: how it is stored.
+
+    Raises:
+        SeglabError: a bad case.
+        OSError: the disk is full or cannot be written.
+    """
+    sample = read()
+    temporary = folder.with_name(f".part-{uuid4().hex[:8]}-{folder.name}"[:255])
+    temporary.mkdir(parents=True)
+    try:
+        _fill(temporary, sample, layout)
+        sync_folder(temporary)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / FACTS).is_file():  # else another process was faster, with the same content
+                raise
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fill(folder: Path, sample: Sample, layout: Layout) -> None:
+    mask, image = sample.mask, sample.image if layout.keeps_all else _clipped(sample.image, *layout.clip)
+    write_array(folder / "image", image, compress=layout.compress)
+    write_array(folder / "mask", mask, compress=layout.compress)
+    write_array(folder / "foreground", _foreground(mask, layout.num_classes), compress=False)
+    facts = {
+        "shape": image.shape,
+        "spacing": sample.spacing,
+        "class_pixels": [int(np.count_nonzero(mask == label)) for label in range(layout.num_classes)],
+        "moments": asdict(measure(sample.image, sample.valid, *layout.clip)),
+    }
+    file = folder / FACTS
+    file.write_text(json.dumps(facts), encoding="utf-8")
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _clipped(image: NDArray[Any], low: float | None, high: float | None) -> NDArray[Any]:
+    """Values beyond the range become the next whole number outside of it, in the type of the image."""
+    if low is None and high is None:
+        return image
+    limits = np.iinfo(image.dtype) if image.dtype.kind in "iu" else np.finfo(image.dtype)
+    lowest = limits.min if low is None else max(math.floor(low), limits.min)
+    highest = limits.max if high is None else min(math.ceil(high), limits.max)
+    clipped: NDArray[Any] = np.clip(image, image.dtype.type(lowest), image.dtype.type(highest))
+    return clipped
 
 
 def _foreground(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.int32]:
@@ -167,14 +201,3 @@ def _record(entry: dict[str, Any]) -> Record:
 
 def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    """Size and time of change; of a file that is gone, which reading will tell, -1."""
-    return (file.stat().st_size, file.stat().st_mtime_ns) if file.exists() else (-1, -1)
-
-
-@lru_cache(maxsize=256)  # each mapped file keeps a file descriptor, of which a process may have 1024
-def _mapped(file: Path) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    return array

@@ -68,11 +68,13 @@ def stack_slices(image: Array, index: int, n_slices: int) -> Array:
         n_slices: how many, odd.
 
     Returns:
-        (C * n_slices, H, W), a copy.
+        (C * n_slices, H, W); a view where it is one slice.
 
     Raises:
         ConfigError: n_slices is even or below 1.
     """
+    if n_slices == 1:
+        return image[:, index]
     chosen = image[:, slice_indices(index, image.shape[1], n_slices)]  # (C, n, H, W)
     stacked: Array = chosen.swapaxes(0, 1).reshape(-1, *image.shape[2:])  # (C * n, H, W)
     return stacked

@@ -28,6 +28,7 @@ class LabelEncodingTask(SegmentationTask):
 
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The mask in place of the image."""
+        batch = super().prepare(batch)
         class_axis = 0 if isinstance(batch["case"], str) else 1  # a whole case has no batch axis
         encoded = encode_labels(batch["mask"], self.spec.num_classes, class_axis)
         return {**batch, "image": encoded.to(batch["image"].dtype)}

@@ -108,8 +108,11 @@ class SegmentationTask(LightningModule):
         """Take the network of the first stage, trained and in eval mode; only tasks with a `first_stage` get one."""
 
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """What the network sees of a batch of training, validation or test; here the batch as it is."""
-        return batch
+        """What the network sees of a batch of training, validation or test: here all of it, with labels as int64.
+
+        Loaders send labels as uint8, an eighth of the bytes; a subclass starts with this.
+        """
+        return {**batch, "mask": batch["mask"].long()}
 
     def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The loss of a batch of patches under "loss", and its parts under their names."""

@@ -1,0 +1,201 @@
+"""Preparing a data set: each case is read, checked and stored once, several at a time, whatever happens in between."""
+
+import logging
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
+
+import numpy as np
+
+from seglab.data import arrays, integrity, intensity, store
+from seglab.data.contents import Contents, code_version, key_of
+from seglab.data.findings import MEND, FaultsError, Findings
+from seglab.data.integrity import check_same_size, check_some_labels
+from seglab.data.source import DataSource
+from seglab.data.store import ENTRIES, FACTS, Layout, Sample, Store, write_entry, write_store
+from seglab.errors import ConfigError, DataError
+from seglab.spec import IGNORE_INDEX, Case
+
+log = logging.getLogger("seglab")
+
+ON_ERROR = ("stop", "skip")
+LARGE = 64 << 20
+"""Bytes of raw files from which on several processes read them: starting those takes a second."""
+STALE_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How a data set is prepared.
+
+    Args:
+        source: reads the files.
+        folder: of everything prepared.
+        on_error: stop at bad cases, or skip them.
+        n_workers: processes that read at once, each one case; None takes all cores for large data.
+
+    Raises:
+        ConfigError: an unknown `on_error`.
+    """
+
+    source: DataSource
+    folder: Path
+    on_error: str = "stop"
+    n_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ON_ERROR:
+            raise ConfigError(
+                "bad cases cannot be treated like this",
+                given=f"data.on_error={self.on_error}",
+                allowed=", ".join(ON_ERROR),
+                fix="set data.on_error=stop, or skip to leave them out by name",
+            )
+
+    def store(self, cases: Sequence[Case]) -> Store:
+        """The store of these cases; what is there already is not read again.
+
+        Raises:
+            DataError: bad cases, all of them named, once the others are stored.
+        """
+        remove_remains(self.folder / ENTRIES)
+        entries = self.entries(cases)
+        missing = [case for case in cases if not (self._entry(entries[case.id]) / FACTS).is_file()]
+        bad = dict(self._prepare(missing, entries))
+        kept = [case for case in cases if case.id not in bad]
+        if bad:
+            self._answer(bad, kept)
+        listed = [(case, entries[case.id]) for case in kept]
+        key = key_of([(entry, case.id, case.group) for case, entry in listed])
+        return write_store(self.folder / f"{self.source.dataset}-{key}", listed)
+
+    def entries(self, cases: Sequence[Case]) -> dict[str, str]:
+        """Name of the entry of each case."""
+        files = {file for case in cases for file in (case.image_file, case.mask_file)}
+        hashes = Contents(self.folder / "hashes.json").hashes(files)
+        how = [self.source.settings, reading_code(type(self.source)), str(self.layout)]
+        return {
+            case.id: f"{case.id[:200]}-{key_of(hashes[case.image_file], hashes[case.mask_file], how)}" for case in cases
+        }
+
+    @property
+    def layout(self) -> Layout:
+        """How cases are stored."""
+        source = self.source
+        return Layout(
+            num_classes=len(source.class_names),
+            clip=source.clip,
+            keeps_all=source.keeps_all,
+            compress=source.kind == "volume",
+        )
+
+    def _entry(self, name: str) -> Path:
+        return self.folder / ENTRIES / name
+
+    def _prepare(self, cases: Sequence[Case], entries: Mapping[str, str]) -> Iterator[tuple[str, DataError]]:
+        """Store cases; gives the bad ones with their errors."""
+        n_workers = min(self._workers(cases), len(cases))
+        if n_workers < 2:
+            for case in cases:
+                try:
+                    self._write(case, entries[case.id])
+                except DataError as error:
+                    yield case.id, error
+            return
+        _Reader.preparation = self
+        with ProcessPoolExecutor(n_workers, multiprocessing.get_context("fork")) as pool:
+            tasks: dict[Future[None], Case] = {pool.submit(_Reader.write, c, entries[c.id]): c for c in cases}
+            try:
+                for task in as_completed(tasks):
+                    try:
+                        task.result()
+                    except DataError as error:
+                        yield tasks[task].id, error
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _write(self, case: Case, entry: str) -> None:
+        write_entry(self._entry(entry), lambda: read_sample(self.source, case), self.layout)
+
+    def _workers(self, cases: Sequence[Case]) -> int:
+        """Processes that read at once."""
+        if "fork" not in multiprocessing.get_all_start_methods():
+            return 1
+        if self.n_workers is not None:
+            return self.n_workers
+        files = [file for case in cases for file in (case.image_file, case.mask_file) if file.exists()]
+        n_bytes = sum(file.stat().st_size for file in files)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores if n_bytes > LARGE else 1
+
+    def _answer(self, bad: Mapping[str, DataError], kept: Sequence[Case]) -> None:
+        """Refuse bad cases, or set them aside by name."""
+        findings = Findings()
+        for name in sorted(bad):
+            with findings.noting():
+                raise bad[name]
+        if self.on_error == "skip" and kept:
+            for error in findings.errors:
+                log.warning(f"set aside: {error}")
+        elif len(findings.errors) > 1:
+            raise FaultsError(findings.errors, f"{MEND}, and data.on_error=skip trains without them")
+        else:
+            findings.settle()
+
+
+def remove_remains(folder: Path) -> None:
+    """Remove what killed processes left half-written; what was touched within the last hour may be another's work."""
+    for part in folder.glob(".part-*"):
+        if time.time() - part.stat().st_mtime > STALE_S:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def read_sample(source: DataSource, case: Case) -> Sample:
+    """Read and check one case.
+
+    Raises:
+        DataError: broken files, or files that do not belong together.
+    """
+    findings = Findings()
+    with findings.noting():
+        image, valid, spacing = source.read_image(case.image_file)
+    with findings.noting():
+        mask = source.read_mask(case)
+    findings.settle()
+    check_same_size(image.shape, mask.shape, case.image_file, case.mask_file)
+    mask = np.where(valid, mask, IGNORE_INDEX).astype(np.uint8)
+    check_some_labels(mask, case.image_file, case.mask_file)
+    return Sample(image, mask, valid, spacing)
+
+
+def reading_code(source: type[DataSource]) -> str:
+    """Hash of the code that reads and stores cases of a data set: its own, its file formats, and what all share."""
+    reads = [each for each in source.__mro__ if {"read_image", "read_mask"} & vars(each).keys()]
+    own = {sys.modules[each.__module__] for each in reads}
+    named = {_module_of(value) for module in own for value in vars(module).values()}
+    used = {sys.modules[name] for name in named if name.startswith("seglab.data.") and "phantoms" not in name}
+    shared = {arrays, integrity, intensity, store, sys.modules[__name__]}
+    modules = (own | used | shared) - {sys.modules["seglab.data.module"]}
+    return code_version(tuple(sorted(modules, key=lambda module: module.__name__)))
+
+
+def _module_of(value: object) -> str:
+    return value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
+
+
+class _Reader:
+    """What a process that was forked knows of the preparation, which need not be sent to it."""
+
+    preparation: ClassVar[Preparation]
+
+    @staticmethod
+    def write(case: Case, entry: str) -> None:
+        _Reader.preparation._write(case, entry)
