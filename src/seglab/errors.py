@@ -1,5 +1,6 @@
 """Errors that a user can act on: what failed, what was given, what is allowed, what to type."""
 
+from functools import partial
 from typing import Any
 
 
@@ -17,9 +18,9 @@ class SeglabError(Exception):
         self.what, self.given, self.allowed, self.fix = what, given, allowed, fix
         super().__init__(f"{what}\n  given:   {given}\n  allowed: {allowed}\n  fix:     {fix}")
 
-    def __reduce__(self) -> "tuple[Any, ...]":
-        """Reach another process in one piece."""
-        return _rebuilt, (type(self), self.what, self.given, self.allowed, self.fix)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the four parts, for launchers whose jobs run in other processes."""
+        return partial(type(self), given=self.given, allowed=self.allowed, fix=self.fix), (self.what,)
 
 
 class ShapeError(SeglabError):
@@ -40,7 +41,3 @@ class CheckpointError(SeglabError):
 
 class TrainingError(SeglabError):
     """A training cannot go on, whatever its configuration promised."""
-
-
-def _rebuilt(kind: type[SeglabError], what: str, given: str, allowed: str, fix: str) -> SeglabError:
-    return kind(what, given=given, allowed=allowed, fix=fix)
