@@ -63,7 +63,7 @@ def score(run_dir: Path, index: int = 1) -> dict[str, Any]:
     names, has_background = task.spec.class_names, task.spec.has_background
     ious, similarities, seconds = [], [], []
     for batch in data.test_dataloader():
-        image, mask = batch["image"].movedim(1, 0), batch["mask"]  # (C, 1, H, W) -> (1, C, H, W)
+        image, mask = batch["image"].movedim(1, 0), batch["mask"].long()  # (C, 1, H, W) -> (1, C, H, W)
         start = time.perf_counter()
         logits = task(image)
         seconds.append(time.perf_counter() - start)
