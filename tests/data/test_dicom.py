@@ -155,8 +155,8 @@ def test_a_compression_without_a_free_decoder_is_refused(tmp_path: Path) -> None
 
 def test_a_foreign_file_an_empty_folder_and_a_single_slice_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path / "ct", hu())
-    (tmp_path / "ct" / "slice-99.dcm").write_bytes(b"")
-    with pytest.raises(DataError, match=r"slice-99\.dcm is no DICOM file"):
+    (tmp_path / "ct" / "slice-999.dcm").write_bytes(b"")
+    with pytest.raises(DataError, match=r"slice-999\.dcm is no DICOM file"):
         dicom.read_volume(tmp_path / "ct")
     with pytest.raises(DataError, match="no DICOM series"):
         dicom.read_volume(tmp_path / "none")

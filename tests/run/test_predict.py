@@ -7,11 +7,15 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import rasterio
+import SimpleITK as sitk
+from dicom_writer import FRAME, write_series
 from PIL import Image
 from run_jobs import HARDWARE, SMALL, composed, train_in
 
+from seglab.data.formats import itk, nifti
 from seglab.errors import ConfigError, DataError
 from seglab.run.predict import find_inputs, name_outputs, predict
 
@@ -116,11 +120,26 @@ def test_a_volume_keeps_affine_shape_and_axis_order(
     write_nifti(
         scans / "turned.nii", np.random.default_rng(0).integers(-300, 300, (31, 40, 5)).astype(np.int16), turned
     )
-    assert label(run_dir, scans, tmp_path / "out") == ["turned.nii.gz", "volume-1.nii.gz", "volume-2.nii.gz"]
+    niftis = ["turned.nii.gz", "volume-1.nii.gz", "volume-2.nii.gz"]
+    assert label(run_dir, scans, tmp_path / "out") == niftis
     for file in scans.iterdir():
         given, written = nib.load(file), nib.load(tmp_path / "out" / f"{file.name.removesuffix('.gz')}.gz")
         assert np.array_equal(given.affine, written.affine) and given.shape == written.shape
         assert written.get_data_dtype() == np.uint8 and set(np.unique(written.dataobj)) <= {0, 1, 2}
+
+    one = scans / "turned.nii"
+    sitk.WriteImage(sitk.ReadImage(str(scans / "volume-1.nii.gz")), str(scans / "same.mha"), True)
+    write_series(scans / "sub" / "ct.2", nifti.read_volume(scans / "volume-1.nii.gz")[0][0])
+    one.unlink()
+    found = label(run_dir, scans, tmp_path / "all")
+    assert found == ["same.mha", "sub/ct.2.nii.gz", "volume-1.nii.gz", "volume-2.nii.gz"]
+    expected = nifti.read_mask(tmp_path / "all" / "volume-1.nii.gz")
+    assert np.array_equal(itk.read_mask(tmp_path / "all" / "same.mha"), expected)
+    assert np.array_equal(nifti.read_mask(tmp_path / "all" / "sub" / "ct.2.nii.gz"), expected)
+    assert label(run_dir, scans / "sub" / "ct.2", tmp_path / "seg", "dicom=seg") == ["ct.2.dcm"]
+    assert pydicom.dcmread(tmp_path / "seg" / "ct.2.dcm").FrameOfReferenceUID == FRAME
+    with pytest.raises(ConfigError, match="dicom=rtstruct"):
+        label(run_dir, scans, tmp_path / "seg", "dicom=rtstruct")
 
 
 def test_a_raster_keeps_crs_transform_tiling_and_compression(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.ct import check_hu, check_voxel_size
-from seglab.data.formats import nifti
+from seglab.data.formats import volumes
 from seglab.data.integrity import check_mask_values, check_root, check_same_affine, pair_files
 from seglab.data.module import SegmentationData
 from seglab.data.phantoms import ct
@@ -22,8 +22,8 @@ class LitsData(SegmentationData):
     """Liver CT volumes (LiTS): slices, neighbouring slices as channels (2.5-D), or 3-D patches; split by patient.
 
     Finds volume-N.nii[.gz] with segmentation-N.nii[.gz] in one folder or below it, as in the official Training Batch
-    folders. Labels: 0 background, 1 liver, 2 tumour. Every volume is brought to one canonical orientation on read and
-    every prediction back to its own.
+    folders; .mha, .nrrd and .npz too. Labels: 0 background, 1 liver, 2 tumour. Every volume is brought to one canonical
+    orientation on read and every prediction back to its own.
 
     Args:
         n_slices: neighbouring slices given as channels when dims=2; odd.
@@ -45,7 +45,7 @@ class LitsData(SegmentationData):
     supported_dims: ClassVar[tuple[int, ...]] = (2, 3)
     class_names = ("background", "liver", "tumour")
     class_colors = ((0, 0, 0), (230, 160, 60), (200, 50, 120))
-    suffixes = nifti.SUFFIXES
+    suffixes = volumes.SUFFIXES
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,20 +93,20 @@ class LitsData(SegmentationData):
         check_root(
             root, "volume-*.nii[.gz]", "set data.root=<folder of LiTS>, or train on a phantom: data.root=phantom"
         )
-        volumes, masks = _niftis(root, "volume"), _niftis(root, "segmentation")
-        if not volumes:
+        images, masks = _files(root, "volume"), _files(root, "segmentation")
+        if not images:
             raise DataError(
                 f"no volume-*.nii[.gz] under {root} (data.root)",
                 given=", ".join(sorted(file.name for file in root.iterdir())[:5]) or "an empty folder",
                 allowed="volume-N.nii[.gz] and segmentation-N.nii[.gz], in subfolders or not",
                 fix="set data.root=<folder of LiTS>, or train on a phantom: data.root=phantom",
             )
-        pairs = pair_files(volumes, masks, key=_number)
+        pairs = pair_files(images, masks, key=_number)
         return [Case(f"volume-{number}", image, mask, group=number) for number, image, mask in pairs]
 
     def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
         """Read a CT in canonical orientation: (1, D, H, W) HU."""
-        image, geometry = nifti.read_volume(file)
+        image, geometry = volumes.read_volume(file)
         check_voxel_size(geometry, file)
         if self.check_hu:
             check_hu(image, file)
@@ -114,23 +114,27 @@ class LitsData(SegmentationData):
 
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read labels; they must lie on the grid of the volume and hold 0, 1, 2 only."""
-        mask = nifti.read_mask(case.mask_file)
-        image_geometry, mask_geometry = nifti.read_geometry(case.image_file), nifti.read_geometry(case.mask_file)
+        mask = volumes.read_mask(case.mask_file)
+        image_geometry, mask_geometry = volumes.read_geometry(case.image_file), volumes.read_geometry(case.mask_file)
         check_same_affine(image_geometry, mask_geometry, case.image_file, case.mask_file)
         check_mask_values(mask, range(len(self.class_names)), case.mask_file, self.class_names)
         return mask
 
     def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
-        """Write NIfTI labels on the grid of `like`."""
-        target = target_stem.with_name(f"{target_stem.name}.nii.gz")
-        nifti.write_labels(labels, like, target)
-        return target
+        """Write labels on the grid of `like` and in its format."""
+        return volumes.write_labels(
+            labels, like, target_stem, class_names=spec.class_names, dicom_labels=self.dicom_labels
+        )
+
+    def reads(self, file: Path) -> bool:
+        """Whether it is named like a volume or is a folder with a DICOM series."""
+        return volumes.is_volume(file)
 
 
-def _niftis(root: Path, prefix: str) -> list[Path]:
-    return sorted(file for file in root.rglob(f"{prefix}-*") if file.name.endswith(nifti.SUFFIXES))
+def _files(root: Path, prefix: str) -> list[Path]:
+    return sorted(file for file in root.rglob(f"{prefix}-*") if file.name.endswith(volumes.SUFFIXES))
 
 
 def _number(file: Path) -> str:
-    match = re.search(r"-(\w+)\.nii", file.name)
+    match = re.search(r"-(\w+)\.", file.name)
     return match.group(1) if match else file.name

@@ -15,6 +15,7 @@ from seglab import __version__
 from seglab.data.augment import Augment
 from seglab.data.checks import check_channels, check_fits, check_numbers, check_unique
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
+from seglab.data.formats.volumes import DicomLabels
 from seglab.data.intensity import combine
 from seglab.data.phantoms.folder import phantom_folder
 from seglab.data.plan import plan_patch
@@ -81,6 +82,9 @@ class SegmentationData(DataSource, LightningDataModule):
 
     next_batch: Callable[[], tuple[int, int]] | None = field(default=None, init=False)
     """Gives the epoch of the next training batch and its number there; set by the run, None starts at the trainer's."""
+
+    dicom_labels: DicomLabels = field(default="nifti", init=False)
+    """What labels of a DICOM series are written as; set by the prediction."""
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -57,6 +57,10 @@ class DataSource(ABC):
     def suffixes(self) -> tuple[str, ...]:
         """File name endings of images that `read_image` takes."""
 
+    def reads(self, file: Path) -> bool:
+        """Whether `read_image` takes a file, or folder, of this name."""
+        return file.name.lower().endswith(self.suffixes)
+
     @property
     def has_background(self) -> bool:
         """Whether class 0 is background and stays out of means."""

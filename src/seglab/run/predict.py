@@ -4,12 +4,15 @@ import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
+from seglab.data.formats.dicom_files import is_series
+from seglab.data.formats.volumes import DicomLabels
 from seglab.data.intensity import normalise
 from seglab.data.module import SegmentationData
 from seglab.errors import ConfigError, DataError, SeglabError
@@ -49,7 +52,7 @@ class Predictor:
         Raises:
             DataError: a file of another kind, a broken one, or one with another number of channels.
         """
-        if not file.name.lower().endswith(self.data.suffixes):
+        if not self.data.reads(file):
             raise DataError(
                 f"{file.name} is not of a kind that data={self.data.dataset} reads",
                 given=file.suffix or "no ending",
@@ -82,6 +85,13 @@ def predict(cfg: DictConfig) -> None:
         SeglabError: no such run, no input, an unwritable output folder, or, after all others were done, failed files.
     """
     output = Path(cfg.output)
+    if cfg.dicom not in get_args(DicomLabels):
+        raise ConfigError(
+            "labels of a DICOM series cannot be written so",
+            given=f"dicom={cfg.dicom}",
+            allowed="dicom=nifti or dicom=seg",
+            fix="leave dicom out for NIfTI",
+        )
     check_writable(output, "output")
     files = find_inputs(cfg.input, output)
     predictor = load_predictor(cfg)
@@ -113,11 +123,13 @@ def load_predictor(cfg: DictConfig) -> Predictor:
         )
     changes = {str(name): value for name, value in cfg.inference.items() if value is not None}
     task.sliding_window = make({**config["inference"], **changes}, "inference")
-    return Predictor(task.to("cuda" if engine.uses_gpu else "cpu"), build_data(config), engine.resolved_precision)
+    data = build_data(config)
+    data.dicom_labels = cfg.dicom
+    return Predictor(task.to("cuda" if engine.uses_gpu else "cpu"), data, engine.resolved_precision)
 
 
 def find_inputs(pattern: str, output: Path) -> list[Path]:
-    """Files of a file name, a folder (with subfolders) or a glob, sorted.
+    """Files of a file name, a folder (with subfolders) or a glob, sorted; folders with a DICOM series count as one.
 
     Of a folder, hidden files do not count, nor what earlier predictions left in an output folder inside it.
 
@@ -131,7 +143,9 @@ def find_inputs(pattern: str, output: Path) -> list[Path]:
         found = [file for file in visible if skipped not in file.resolve().parents]
     else:
         found = [path] if path.is_file() else [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207  # absolute patterns
-    files = sorted(file for file in found if file.is_file())
+    found = [file for file in found if file.is_file()]
+    series = {folder for folder in {file.parent for file in found} if is_series(folder)} if found != [path] else set()
+    files = sorted({file.parent if file.parent in series else file for file in found})
     if not files:
         raise ConfigError(
             "there is nothing to predict",
@@ -164,7 +178,7 @@ def _label(predictor: Predictor, file: Path, stem: Path, taken: set[Path]) -> Pa
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+    return (not path.is_dir() and path.name.removesuffix(".gz").rpartition(".")[0]) or path.name
 
 
 def _summarise(written: dict[Path, Path], failures: dict[Path, SeglabError | OSError], output: Path) -> None:

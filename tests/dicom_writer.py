@@ -47,7 +47,7 @@ def write_series(
         dataset = _slice(plane, np.asarray(origin) + place * SLICE_MM * axes[2], axes, packed=packed)
         dataset.SeriesInstanceUID, dataset.InstanceNumber = series, len(values) - place
         change(place, dataset)
-        files.append(folder / f"{prefix}-{(place * 5) % 17:02d}.dcm")
+        files.append(folder / f"{prefix}-{(place * 5) % 997:03d}.dcm")
         pydicom.dcmwrite(files[-1], dataset, enforce_file_format=True)
     return files
 
