@@ -34,7 +34,7 @@ def main(sweep: int, grace_s: float, command: list[str]) -> int:
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda given, _: asked.append(given))
-    prctl = _prctl()
+    prctl = linux_prctl()
     prctl(SET_SUBREAPER, 1)  # what the job leaves behind becomes a child of this process, which can see it end
     job = subprocess.Popen(
         command,
@@ -87,8 +87,8 @@ def _tell(group: int, number: int) -> bool:
     return True
 
 
-def _prctl() -> Callable[[int, int], int]:
-    """Linux's prctl; elsewhere nothing, and a job outlives a guard that was killed with SIGKILL."""
+def linux_prctl() -> Callable[[int, int], int]:
+    """Linux's prctl(2); elsewhere nothing, and a job outlives a guard that was killed with SIGKILL."""
     if sys.platform != "linux":
         return lambda option, value: 0
     call: Callable[[int, int], int] = ctypes.CDLL(None).prctl

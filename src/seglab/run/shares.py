@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,10 +23,12 @@ class Need:
     Args:
         n_processes: of the job, None for as many as there are GPUs.
         uses_gpu: false for a job that is told to stay on the CPU.
+        n_nodes: machines, on each of which it has so many processes.
     """
 
     n_processes: int | None = 1
     uses_gpu: bool = True
+    n_nodes: int = 1
 
 
 def need(config: DictConfig) -> Need:
@@ -39,8 +42,8 @@ def need(config: DictConfig) -> Need:
         raise ConfigError(
             "the jobs of a sweep run on the machine of the sweep",
             given=f"trainer.num_nodes={chosen['num_nodes']}",
-            allowed="trainer.num_nodes=1 with -m",
-            fix="leave trainer.num_nodes out, or start the jobs one by one without -m",
+            allowed="trainer.num_nodes=1 with -m, or jobs of a cluster",
+            fix="leave trainer.num_nodes out, or add hydra/launcher=submitit",
         )
     text = str(chosen["devices"])
     n_processes = None if text == "-1" else int(text) if text.isdecimal() else 1
@@ -60,6 +63,14 @@ class Shares:
         self.environment = fresh_environment(environment) | {"PYTHONUNBUFFERED": "1"}  # a log file to look on at
         self.gpus: list[str] = []
         self.free: list[str] = []
+
+    def need(self, config: DictConfig) -> Need:
+        """What a composed job needs; see `need`."""
+        return need(config)
+
+    def command(self, first: list[str], again: list[str], need: Need, folder: Path) -> list[str]:
+        """The command of a job, as it is; a job that is started again here is given another one to start with."""
+        return first
 
     def check(self, needs: Sequence[Need]) -> None:
         """Look for GPUs if any of these jobs may use them, and see that the largest jobs fit beside each other.

@@ -18,9 +18,10 @@ from rich.console import Console
 
 from seglab.errors import ConfigError
 from seglab.files import check_writable
+from seglab.run.cluster import Cluster
 from seglab.run.ids import is_main_process
-from seglab.run.shares import Need, Shares, need
-from seglab.run.sweep_job import Program, cause, first_overrides
+from seglab.run.shares import Need, Shares
+from seglab.run.sweep_job import Program, cause, first_overrides, quoted
 from seglab.run.sweep_record import Job, SweepRecord, has_finished, read_result, shown_time, shown_value
 
 log = logging.getLogger("seglab.sweep")
@@ -68,7 +69,7 @@ class Sweep:
         self.program, self.parallel, self.retries, self.grace_s = program, parallel, retries, grace_s
         self.lock = locked(folder)
         self.record = SweepRecord(folder)
-        self.shares = Shares(parallel, os.environ)
+        self.shares: Shares | Cluster = Shares(parallel, os.environ)
         self.running: list[Running] = []
         self.n_starts: dict[int, int] = {}
         self.wanted: dict[int, Job] = {}
@@ -83,7 +84,7 @@ class Sweep:
             ConfigError: jobs that do not fit on the machine.
             SystemExit: code 128 + n after SIGINT or SIGTERM, when no job runs any more.
         """
-        needs = {job.number: need(config) for job, config in jobs if config is not None}
+        needs = {job.number: self.shares.need(config) for job, config in jobs if config is not None}
         self.shares.check(list(needs.values()))
         self.wanted |= {job.number: job for job, _ in jobs}
         waiting = deque(self.wanted[number] for number in needs)
@@ -133,7 +134,9 @@ class Sweep:
         folder = self.record.place(job)
         overrides = first_overrides(folder, job.overrides)
         gpus, environment = self.shares.take(need)
-        command = self.program.command(overrides, folder, job.number)
+        first = self.program.command(overrides, folder, job.number)
+        again = self.program.command([f"resume={quoted(folder)}"], folder, job.number)
+        command = self.shares.command(first, again, need, folder)
         with self.log_file(job).open("ab") as stream:
             log_start = stream.tell()
             guard = subprocess.Popen(
