@@ -20,7 +20,7 @@ from seglab.nets.base import SegmentationNet
 from seglab.run.engine import Engine
 from seglab.run.make import locate, make
 from seglab.run.optional import require
-from seglab.run.preflight import check_monitor, check_patch, check_ranks, check_supported, sound_precision
+from seglab.run.preflight import check_monitor, check_patch, check_ranks, check_supported, share_norms, sound_precision
 from seglab.run.record import code_hash, config_hash, read_run
 from seglab.run.secrets import scrub_config
 from seglab.run.watch import RankWatch
@@ -74,6 +74,7 @@ def build(config: Config, run_dir: Path, first: SegmentationNet | None = None) -
     data.map_names = task.loss.map_names
     patch = check_patch(task, data.batch_size)
     engine = sound_precision(engine, has_thin_level=patch.has_thin_level)
+    share_norms(engine, task.net)
     if engine.compile:
         task.net.compile()
     cursor = Cursor()

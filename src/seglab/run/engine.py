@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from lightning.pytorch.loggers import Logger
 from seglab.errors import ConfigError
 from seglab.run.checkpoint_io import CheckpointFiles
 from seglab.run.make import make
-from seglab.run.watch import WatchedDDPStrategy
+from seglab.run.started import check_started
+from seglab.run.strategy import check_strategy, cluster_environments, new_strategy
 
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed")
 
@@ -31,6 +31,8 @@ class Engine:
         accelerator: auto, cpu, gpu, mps.
         devices: processes (CPU) or devices (GPU) of a node, or auto: 1 on CPUs, all on GPUs.
         num_nodes: machines.
+        strategy: auto (ddp for several processes), ddp, ddp_spawn (without a command line to repeat) or fsdp (GPUs).
+        sync_batchnorm: batch norm over the batches of all processes, as if they were one.
         precision: auto, 32-true, bf16-mixed or 16-mixed (GPU); auto takes bf16-mixed where the hardware has it.
         channels_last: memory layout of network and images.
         compile: compile the network in place.
@@ -49,7 +51,7 @@ class Engine:
         timeout_s: seconds after which a process that has started gives up waiting for the others.
 
     Raises:
-        ConfigError: an unknown precision, a number of devices that is none, or a training without an end.
+        ConfigError: an unknown precision or strategy, a number of devices that is none, or a training without an end.
     """
 
     max_epochs: int = 100
@@ -58,6 +60,8 @@ class Engine:
     accelerator: str = "auto"
     devices: int | str = "auto"
     num_nodes: int = 1
+    strategy: str = "auto"
+    sync_batchnorm: bool = False
     precision: str = "auto"
     channels_last: bool = True
     compile: bool = False
@@ -83,6 +87,7 @@ class Engine:
                 allowed=", ".join(PRECISIONS),
                 fix="set trainer.precision=auto",
             )
+        check_strategy(self)
         if self.devices != "auto" and (not isinstance(self.devices, int) or self.devices < -1 or self.devices == 0):
             raise ConfigError(
                 "this is no number of devices",
@@ -142,6 +147,7 @@ class Engine:
             ConfigError: hardware that is not there, or a setting that Lightning refuses.
         """
         torch.set_num_threads(self.threads or available_threads(self.n_devices))
+        check_started(self.n_devices, self.num_nodes, os.environ)
         try:
             return self._trainer(callbacks, loggers, run_dir, leaves_unused)
         except (MisconfigurationException, ValueError) as error:
@@ -157,7 +163,7 @@ class Engine:
             accelerator=self.accelerator,
             devices=self.n_devices,
             num_nodes=self.num_nodes,
-            strategy=self._strategy(leaves_unused),
+            strategy=new_strategy(self, leaves_unused=leaves_unused),
             precision=self.resolved_precision,
             max_epochs=self.max_epochs,
             max_steps=self.max_steps,
@@ -176,19 +182,9 @@ class Engine:
             callbacks=callbacks,
             logger=loggers,
             default_root_dir=run_dir,
-            plugins=[CheckpointFiles()],
+            plugins=[CheckpointFiles(), *cluster_environments()],
             use_distributed_sampler=False,
             enable_model_summary=False,
-        )
-
-    def _strategy(self, leaves_unused: bool) -> Any:
-        """DDP for several processes; running statistics are averaged before each scoring instead of at every step."""
-        if self.world_size == 1:
-            return "auto"
-        return WatchedDDPStrategy(
-            forward_sync_buffers=False,
-            find_unused_parameters=leaves_unused,
-            timeout=timedelta(seconds=self.timeout_s),
         )
 
 

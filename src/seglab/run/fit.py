@@ -31,6 +31,7 @@ from seglab.run.record import claim, note_resume, write_json, write_rows, write_
 from seglab.run.resume import check_same_data, resume_point, resumed_config
 from seglab.run.screen import show_run
 from seglab.run.secrets import scrub
+from seglab.run.spawn import spawned
 
 log = logging.getLogger("seglab")
 
@@ -47,6 +48,8 @@ def fit(cfg: DictConfig) -> dict[str, float]:
     Raises:
         SeglabError: anything the user can mend, before the training starts.
     """
+    if (scores := spawned(cfg)) is not None:
+        return scores
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     config: Config = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]  # keys are strings
@@ -92,7 +95,7 @@ def train(run: Run, run_dir: Path, start: Path | None) -> dict[str, float]:
 
 
 def check_mode(hydra: HydraConf, config: Config) -> None:
-    """Refuse several devices in a sweep whose jobs share this process: ranks would sweep on their own and train apart.
+    """Refuse several devices under a launcher whose jobs are no fresh processes: ranks would sweep and train apart.
 
     Args:
         hydra: Hydra's own part of the configuration.
@@ -102,14 +105,17 @@ def check_mode(hydra: HydraConf, config: Config) -> None:
         ConfigError: names the launcher that starts a process for each job.
     """
     launcher = str(hydra.launcher["_target_"]).rpartition(".")[2]
-    if hydra.mode != RunMode.MULTIRUN or launcher not in ("BasicLauncher", "JoblibLauncher"):
+    is_spawned = launcher == "BasicLauncher" and config["trainer"].get("strategy") == "ddp_spawn"
+    if hydra.mode != RunMode.MULTIRUN or launcher in ("ProcessLauncher", "SubmititLauncher") or is_spawned:
         return
     engine: Engine = make(config["trainer"], "trainer")
     if engine.world_size > 1:
         raise ConfigError(
-            "a sweep in one process cannot train on several devices",
-            given=f"{launcher} with trainer.devices={engine.devices}, here {engine.world_size} processes",
-            allowed="trainer.devices=1, or a process for each job",
+            f"jobs of {launcher} cannot train on several devices",
+            given=f"hydra.launcher._target_={hydra.launcher['_target_']} with trainer.devices={engine.devices}, "
+            f"here {engine.world_size} processes",
+            allowed="trainer.devices=1, or hydra/launcher=process or submitit, with a process or a cluster job for "
+            "each run; hydra/launcher=basic with trainer.strategy=ddp_spawn",
             fix="set hydra/launcher=process, or leave hydra/launcher out",
         )
 

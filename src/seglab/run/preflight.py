@@ -13,6 +13,7 @@ from seglab.errors import ConfigError, DataError, SeglabError
 from seglab.nets.base import SegmentationNet
 from seglab.run.engine import Engine
 from seglab.task.segmentation import SegmentationTask
+from seglab.task.shared_norm import share_batch_norm
 
 log = logging.getLogger("seglab")
 
@@ -131,6 +132,21 @@ def check_supported(engine: Engine, net: SegmentationNet) -> Engine:
                 fix=f"set {fix}",
             )
     return engine
+
+
+def share_norms(engine: Engine, net: SegmentationNet) -> None:
+    """Let batch norm look at the batches of all processes, where that is asked for.
+
+    Raises:
+        ConfigError: a network without batch norm.
+    """
+    if engine.sync_batchnorm and engine.world_size > 1 and not share_batch_norm(net):
+        raise ConfigError(
+            "there is no batch norm to synchronise",
+            given=f"trainer.sync_batchnorm=true with {type(net).__name__}",
+            allowed="networks with batch norm; other norms look at one image at a time",
+            fix="set trainer.sync_batchnorm=false",
+        )
 
 
 def sound_precision(engine: Engine, *, has_thin_level: bool) -> Engine:
