@@ -25,7 +25,7 @@ from seglab.run.first import stage_config
 from seglab.run.make import check_node, locate, make
 from seglab.spec import DataSpec, Intensity
 
-JOBS = ("train", "evaluate", "predict", "info", "dashboard")
+JOBS = ("train", "evaluate", "predict", "prepare", "info", "dashboard")
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
 CHOICES = [(group, name) for group in GROUPS for name in names(group)]
 NODES = ("model", "data", "task", "loss", "optimizer", "scheduler", "augment", "inference", "trainer")

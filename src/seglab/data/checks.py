@@ -1,7 +1,8 @@
 """What a data set must fulfil as a whole: legal numbers, distinct names, equal channels, a fitting network."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from seglab.data.store import Record
 from seglab.errors import ConfigError, DataError
@@ -76,7 +77,18 @@ def check_channels(records: Sequence[Record]) -> None:
     Raises:
         DataError: names one file of each count.
     """
-    examples = {record.shape[0]: record.image_file for record in records}
+    check_same_channels({record.shape[0]: record.image_file for record in records})
+
+
+def check_same_channels(examples: Mapping[int, Path | str]) -> None:
+    """Refuse different channel counts.
+
+    Args:
+        examples: a file of each count that was found.
+
+    Raises:
+        DataError: names them.
+    """
     if len(examples) > 1:
         raise DataError(
             "the images have different numbers of channels",

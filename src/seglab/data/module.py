@@ -13,19 +13,20 @@ from torch.utils.data import DataLoader
 
 from seglab import __version__
 from seglab.data.augment import Augment
-from seglab.data.checks import check_channels, check_fits, check_numbers, check_unique
+from seglab.data.checks import check_channels, check_fits, check_numbers, check_same_channels, check_unique
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
+from seglab.data.findings import Findings
 from seglab.data.formats.volumes import DicomLabels
 from seglab.data.intensity import combine
 from seglab.data.phantoms.folder import phantom_folder
 from seglab.data.plan import plan_patch
-from seglab.data.preparation import Preparation
+from seglab.data.preparation import Preparation, read_sample
 from seglab.data.sampling import CaseSampler, EpochSampler, ShapeBatchSampler
 from seglab.data.source import DataSource
 from seglab.data.splits import Splits, check_fold, fold_of, make_splits, read_splits, write_splits
 from seglab.data.store import Record
 from seglab.errors import ConfigError, DataError
-from seglab.spec import DataSpec
+from seglab.spec import Case, DataSpec
 
 PHANTOM = "phantom"
 LARGEST_TILE = (1024, 1024)
@@ -114,9 +115,7 @@ class SegmentationData(DataSource, LightningDataModule):
         Returns:
             self.
         """
-        root = self._phantom_root() if self.root == PHANTOM else Path(self.root)
-        cases = self.find_cases(root)
-        check_unique(cases)
+        cases = self._found()
         prepared = Path(self.cache_dir) / "prepared"
         self.store = Preparation(source=self, folder=prepared, on_error=self.on_error).store(cases)
         check_channels(self.store.records)
@@ -130,6 +129,24 @@ class SegmentationData(DataSource, LightningDataModule):
             check_fits(spec, self.class_names, self.store.records[0])
             self._spec = spec
         return self
+
+    def check(self) -> list[Case]:
+        """Read every file without keeping anything.
+
+        Returns:
+            The cases.
+
+        Raises:
+            SeglabError: all faults.
+        """
+        cases, findings, examples = self._found(), Findings(), {}
+        for case in cases:
+            with findings.noting():
+                examples[read_sample(self, case).image.shape[0]] = case.image_file
+        with findings.noting():
+            check_same_channels(examples)
+        findings.settle()
+        return cases
 
     @property
     def spec(self) -> DataSpec:
@@ -211,6 +228,11 @@ class SegmentationData(DataSource, LightningDataModule):
             epoch, batch = self.next_batch()
             return epoch, batch * self.batch_size
         return (self.trainer.current_epoch if self.trainer is not None else 0), 0
+
+    def _found(self) -> list[Case]:
+        cases = self.find_cases(self._phantom_root() if self.root == PHANTOM else Path(self.root))
+        check_unique(cases)
+        return cases
 
     def _split(self, store_folder: Path) -> Splits:
         sizes = Counter(record.group for record in self.store.records)
