@@ -21,7 +21,8 @@ SMALL = [
     "data.batch_size=2", "data.patch_size=[32,32]", "data.num_workers=0", "model.base_channels=4", "logger=[]",
     "trainer.precision=32-true", "callbacks.progress=null", "callbacks.images=null", "test=false",
 ]  # fmt: skip
-PLAIN = ["model.norm=null", "model.n_poolings=2", "loss=ce", "optimizer=sgd", "scheduler=constant", "augment=default"]
+STEPS = {"plain": ["model.norm=null"], "shared": ["model.norm=batch", "trainer.sync_batchnorm=true"]}
+PLAIN = ["model.n_poolings=2", "loss=ce", "optimizer=sgd", "scheduler=constant", "augment=default"]
 
 
 def score(run_dir: Path, root: Path, cache_dir: Path) -> dict[str, Any]:
@@ -49,6 +50,37 @@ def score(run_dir: Path, root: Path, cache_dir: Path) -> dict[str, Any]:
     return {"test": tested, "validation": validated, "cases": cases}
 
 
+def write_uneven(file: Path) -> None:
+    """What shared batch norm makes of batches of 1, 2, ... images, and plain batch norm of all of them in one."""
+    import torch
+    import torch.distributed as dist
+
+    from seglab.task.shared_norm import share_batch_norm
+
+    torch.manual_seed(5)
+    sizes = list(range(1, WORLD + 1))
+    images, wanted = 3 + 2 * torch.randn(sum(sizes), 4, 5, 6), torch.randn(sum(sizes), 4, 5, 6)
+    rank = dist.get_rank()
+    own = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+    found = {}
+    for name, part in {"joined": slice(None), "shared": own}.items():
+        net = torch.nn.Sequential(torch.nn.BatchNorm2d(4))
+        torch.nn.init.uniform_(net[0].weight, generator=torch.Generator().manual_seed(1))
+        n_shared = share_batch_norm(net) if name == "shared" else 0
+        image = images[part].clone().requires_grad_()
+        (net(image) * wanted[part]).sum().backward()
+        gradients = [parameter.grad for parameter in net.parameters()]
+        if n_shared:
+            for gradient in gradients:
+                dist.all_reduce(gradient)
+        whole = image.grad if name == "shared" else image.grad[own]
+        found[name] = [whole, *gradients, *net.buffers()]
+    everybody: list[Any] = [None] * WORLD
+    dist.all_gather_object(everybody, found)
+    if rank == 0:
+        torch.save(everybody, file)
+
+
 def main() -> None:
     """Train where asked for, score, and write <folder>/scores-<processes>.json."""
     from run_jobs import train_in
@@ -65,9 +97,11 @@ def main() -> None:
         "data.test_fraction=0.1",
         "callbacks.checkpoint=null",
     ]
-    train_in(
-        Path(folder) / f"plain-{WORLD}", *CPU, *SMALL, *PLAIN, *paths, *epochs, *batch, "trainer.limit_train_batches=1"
-    )
+    for name, net in STEPS.items():
+        step = [*CPU, *SMALL, *PLAIN, *net, *paths, *epochs, *batch, "trainer.limit_train_batches=1"]
+        train_in(Path(folder) / f"{name}-{WORLD}", *step)
+    if WORLD > 1:
+        write_uneven(Path(folder) / f"uneven-{WORLD}.pt")
     found = {
         f"{name} {Path(root).name}": score(Path(folder) / name, Path(root), Path(cache_dir))
         for name in NETS

@@ -65,13 +65,29 @@ def test_every_score_and_loss_is_the_same_on_any_number_of_processes(scored: tup
     assert len({scores["validation"]["val/loss"] for scores in one.values()}) == 6, "and they are no constants"
 
 
-def test_the_gradient_of_several_processes_is_that_of_one_with_the_joined_batch(scored: tuple[Path, list[Any]]) -> None:
+@pytest.mark.parametrize("kind", ["plain", "shared"])
+def test_the_gradient_of_several_processes_is_that_of_one_with_the_joined_batch(
+    kind: str, scored: tuple[Path, list[Any]]
+) -> None:
     folder, _ = scored
     states = []
     for world in WORLDS:
-        content = torch.load(folder / f"plain-{world}" / "checkpoints" / "last.ckpt", weights_only=True)
+        content = torch.load(folder / f"{kind}-{world}" / "checkpoints" / "last.ckpt", weights_only=True)
         assert content["global_step"] == 1
         states.append(content["state_dict"])
+    has_statistics = any("running_var" in name for name in states[0])
+    assert has_statistics == (kind == "shared"), "synchronised batch norm is in one of them"
     for name, value in states[0].items():
         for other in states[1:]:
-            torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-7, msg=name)
+            torch.testing.assert_close(other[name], value, rtol=1e-5, atol=1e-6 if has_statistics else 1e-7, msg=name)
+
+
+def test_shared_batch_norm_takes_batches_of_several_sizes_for_one(scored: tuple[Path, list[Any]]) -> None:
+    folder, _ = scored
+    for world in WORLDS[1:]:
+        everybody = torch.load(folder / f"uneven-{world}.pt", weights_only=True)
+        assert [len(found["shared"][0]) for found in everybody] == list(range(1, world + 1))
+        for found in everybody:
+            assert len(found["shared"]) == 1 + 2 + 3
+            for shared, joined in zip(found["shared"], found["joined"], strict=True):
+                torch.testing.assert_close(shared, joined, rtol=1e-5, atol=1e-5)
