@@ -1,6 +1,7 @@
 """Where a study is kept, and the samplers and pruners of Optuna by the names that we give them."""
 
 import hashlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from seglab.errors import ConfigError
 from seglab.run.study_settings import StudySettings
@@ -23,6 +24,9 @@ OWN = "study.journal"
 KINDS = "journal:<file>, sqlite:///<file>, postgresql://<user>@<host>/<database>, or null for the sweep's own folder"
 LOCKED_S = 60
 """How long to wait while another process writes to an SQLite file."""
+
+N_OPENINGS = 5
+"""How often a database is opened in which another process is making its tables."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -49,7 +53,7 @@ def open_storage(address: str | None, sweep_dir: Path) -> BaseStorage:
                 "leave it out of the address; PostgreSQL takes it from ~/.pgpass or PGPASSWORD",
             )
         patience = {"connect_args": {"timeout": LOCKED_S}} if url.get_backend_name() == "sqlite" else {}
-        return RDBStorage(address, engine_kwargs=patience)
+        return _database(address, patience)
     except (OSError, ImportError, SQLAlchemyError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise _refused(f"{address}: {reason}", "the storage of the study cannot be opened") from error
@@ -93,6 +97,16 @@ def new_pruner(terms: Mapping[str, Any]) -> BasePruner:
         least = max(1, terms["warmup_epochs"])
         return HyperbandPruner(min_resource=least, max_resource="auto", reduction_factor=terms["reduction"])
     return NopPruner()
+
+
+def _database(address: str, patience: Mapping[str, Any]) -> RDBStorage:
+    """Open a database; of several processes that find it empty at once, one makes the tables."""
+    for _ in range(N_OPENINGS - 1):
+        try:
+            return RDBStorage(address, engine_kwargs=dict(patience))
+        except (IntegrityError, ProgrammingError):
+            time.sleep(1)
+    return RDBStorage(address, engine_kwargs=dict(patience))
 
 
 def _mixed(seed: int, number: int) -> int:
