@@ -111,7 +111,7 @@ def test_an_error_in_a_spawned_process_ends_all_with_its_message(paths: list[str
     ]
     codes = end([start(["src/train.py", *TINY, *paths, *spawn], tmp_path / "log")])
     said = (tmp_path / "log").read_text()
-    assert codes == [1] and said.count("Error: UNet cannot train on this patch") == 1, said
+    assert codes == [1] and said.count("Error: the patch size does not fit the data") == 1, said
     assert "Traceback" not in said
 
 
