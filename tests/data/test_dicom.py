@@ -1,4 +1,5 @@
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from dicom_writer import COLUMN_MM, ROW_MM, SLICE_MM, hu, write_series
 from seglab.data.formats import dicom, nifti
 from seglab.data.formats.dicom_files import is_series
 from seglab.data.integrity import check_same_affine
-from seglab.errors import DataError
+from seglab.errors import ConfigError, DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "orientation"
 TURNS = [(order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
@@ -172,3 +173,10 @@ def test_the_real_series_lies_where_its_labels_lie() -> None:
     check_same_affine(geometry, nifti.read_geometry(SHARED / "example_seg_dicom.nii.gz"), SHARED, SHARED)
     assert image.shape[1:] == labels.shape == (20, 512, 512) and image.dtype == np.int16
     assert image.min() <= -1000 and 30 < np.median(image[0][labels == 5]) < 180  # the liver, with contrast
+
+
+def test_without_pydicom_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path / "ct", hu())
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(ConfigError, match=r"reading DICOM needs pydicom[\s\S]*seglab\[volumes\]"):
+        dicom.read_volume(tmp_path / "ct")

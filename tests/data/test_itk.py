@@ -1,5 +1,6 @@
 import gzip
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import SimpleITK as sitk
 
 from seglab.data.formats import itk, nifti
 from seglab.data.integrity import check_same_affine
-from seglab.errors import DataError
+from seglab.errors import ConfigError, DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 SPACING = (0.7, 0.8, 2.5)  # towards left, posterior, superior
@@ -156,3 +157,10 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ends in"):
         itk.write_labels(np.zeros((5, 4, 3), np.uint8), like, tmp_path / "labels.mhd")
     assert [file.name for file in tmp_path.iterdir()] == ["image.mha"]
+
+
+def test_without_simpleitk_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = stored_as(("L", "P", "S"), tmp_path / "image.mha")
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    with pytest.raises(ConfigError, match=r"reading NRRD and MHA needs SimpleITK[\s\S]*seglab\[volumes\]"):
+        itk.read_volume(path)

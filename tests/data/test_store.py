@@ -13,8 +13,9 @@ from seglab.data import store as store_module
 from seglab.data.arrays import open_array, read_box, write_array
 from seglab.data.contents import code_version
 from seglab.data.crack import CrackData
+from seglab.data.formats import dicom_files, grid, nifti, photo, volumes
 from seglab.data.lits import LitsData
-from seglab.data.preparation import Preparation, read_sample, reading_code
+from seglab.data.preparation import Preparation, formats_behind, read_sample, reading_code
 from seglab.data.satellite import SatelliteData
 from seglab.data.store import Layout, Sample, Store, write_entry
 from seglab.errors import ConfigError, DataError
@@ -270,3 +271,8 @@ def test_a_box_is_the_same_from_either_layout(compress: bool, tmp_path: Path) ->
         wanted = array[:, start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
         assert np.array_equal(read_box(stored, start, stop), wanted)
     assert np.array_equal(read_box(stored, (5,), (8,)), array[..., 5:8])
+
+
+def test_the_code_behind_a_volume_is_that_of_all_its_formats() -> None:
+    reached = formats_behind({volumes})
+    assert {nifti, grid, dicom_files} <= reached and photo not in reached

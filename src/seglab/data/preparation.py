@@ -182,9 +182,26 @@ def reading_code(source: type[DataSource]) -> str:
     own = {sys.modules[each.__module__] for each in reads}
     named = {_module_of(value) for module in own for value in vars(module).values()}
     used = {sys.modules[name] for name in named if name.startswith("seglab.data.") and "phantoms" not in name}
+    used |= formats_behind(used)
     shared = {arrays, integrity, intensity, store, sys.modules[__name__]}
     modules = (own | used | shared) - {sys.modules["seglab.data.module"]}
     return code_version(tuple(sorted(modules, key=lambda module: module.__name__)))
+
+
+def formats_behind(modules: set[ModuleType]) -> set[ModuleType]:
+    """File formats that modules reach, also through one another."""
+    found: set[ModuleType] = set()
+    while (
+        new := {
+            sys.modules[name]
+            for module in modules | found
+            for name in map(_module_of, vars(module).values())
+            if name.startswith("seglab.data.formats.")
+        }
+        - found
+    ):
+        found |= new
+    return found
 
 
 def _module_of(value: object) -> str:
