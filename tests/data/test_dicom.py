@@ -144,6 +144,23 @@ def test_a_cut_slice_is_refused_by_name(packed: bool, share: float, tmp_path: Pa
         dicom.read_volume(tmp_path / "ct")
 
 
+@pytest.mark.parametrize("syntax", [pydicom.uid.RLELossless, pydicom.uid.JPEGLSLossless], ids=["rle", "jpegls"])
+def test_other_free_compressions_are_read_and_refused_when_cut(syntax: pydicom.uid.UID, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-900, 900, (3, 40, 40)).astype(np.int16)
+    files = write_series(tmp_path / "ct", noise)
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.compress(syntax)
+        dataset.save_as(file)
+    image, _ = dicom.read_volume(tmp_path / "ct")
+    assert np.array_equal(image[0], noise)
+    whole = files[1].read_bytes()
+    for share in (0.5, 0.9, 0.99):
+        files[1].write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(DataError, match=rf"{files[1].name} cannot be read"):
+            dicom.read_volume(tmp_path / "ct")
+
+
 def test_a_compression_without_a_free_decoder_is_refused(tmp_path: Path) -> None:
     def change(place: int, dataset: pydicom.Dataset) -> None:
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLosslessSV1
