@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from seglab.callbacks.ema import take_trained
 
@@ -56,8 +56,7 @@ class Cursor(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the place, what callbacks watch and the buffers of each process, and settle Lightning's counters."""
-        kept = checkpoint["state_dict"].keys() if trainer.world_size > 1 else set()
-        buffers = {name: each for name, each in pl_module.named_buffers() if name in kept and each.is_floating_point()}
+        buffers = _kept_buffers(pl_module) if trainer.world_size > 1 else {}
         checkpoint["epoch"] = self.epoch if self.batch > 0 else max(self.epoch - 1, 0)  # of the last trained batch
         checkpoint["cursor"] = {
             "epoch": self.epoch,
@@ -141,3 +140,13 @@ def _start_over(loops: Loops, epoch: int) -> None:
     """The epochs before this one are finished, and nothing of it is done."""
     for count in (loops["epoch_progress"]["total"], loops["epoch_progress"]["current"]):
         count.update(ready=epoch, started=epoch, processed=epoch, completed=max(epoch - 1, 0))
+
+
+def _kept_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Floating-point buffers that a state has, told from the modules: with FSDP only rank 0 is given the state."""
+    return {
+        f"{place}.{name}" if place else name: buffer
+        for place, part in module.named_modules()
+        for name, buffer in part._buffers.items()
+        if buffer is not None and name not in part._non_persistent_buffers_set and buffer.is_floating_point()
+    }
