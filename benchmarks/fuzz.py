@@ -168,9 +168,9 @@ def _used_memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def fuzz(n: int, folder: Path) -> dict[str, Counter[str]]:
-    """Outcomes of n damaged files of each format."""
-    samples = write_samples(folder)
+def fuzz(n: int, folder: Path, only: str | None = None) -> dict[str, Counter[str]]:
+    """Outcomes of n damaged files of each format, or of one."""
+    samples = {name: sample for name, sample in write_samples(folder).items() if only in (None, name)}
     counts: dict[str, Counter[str]] = {}
     for name, (sample, read) in samples.items():
         if outcome(sample, read) != READ:
@@ -190,9 +190,10 @@ def main() -> None:
 
     parser = argparse.ArgumentParser()
     parser.add_argument("n", type=int, nargs="?", default=500)
-    n = parser.parse_args().n
+    parser.add_argument("--only", help="one format")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        counts = fuzz(n, Path(place))
+        counts = fuzz(arguments.n, Path(place), arguments.only)
     rows, figures = [], {}
     for name, found in counts.items():
         wrong = {what: times for what, times in found.items() if what not in (FINDING, READ)}

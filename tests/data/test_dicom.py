@@ -1,5 +1,6 @@
 import itertools
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,30 @@ def test_other_free_compressions_are_read_and_refused_when_cut(syntax: pydicom.u
         files[1].write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(DataError, match=rf"{files[1].name} cannot be read"):
             dicom.read_volume(tmp_path / "ct")
+
+
+def test_an_element_that_announces_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    files = write_series(tmp_path / "ct", hu())
+    content = files[1].read_bytes()
+    place = content.index(b"\xe0\x7f\x10\x00OW\x00\x00") + 8  # the length of the pixels
+    files[1].write_bytes(content[:place] + b"\x00\x00\x00\xf0" + content[place + 4 :])
+    tracemalloc.start()
+    image, _ = dicom.read_volume(tmp_path / "ct")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(image[0], hu()) and peak < 50_000_000  # all pixels are there
+    files[1].write_bytes(files[1].read_bytes()[:-2])
+    with pytest.raises(DataError, match=rf"{files[1].name} cannot be read"):
+        dicom.read_volume(tmp_path / "ct")
+
+
+def test_a_jpeg_2000_stream_of_another_size_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    files = write_series(tmp_path / "ct", hu((3, 45, 44)), packed=True)
+    content = files[1].read_bytes()
+    place = content.index(b"\xff\x4f\xff\x51") + 8
+    files[1].write_bytes(content[:place] + b"\x00\xff\x00\x00" + content[place + 4 :])
+    with pytest.raises(DataError, match="stream is 16711680 x 45 pixels"):
+        dicom.read_volume(tmp_path / "ct")
 
 
 def test_a_compression_without_a_free_decoder_is_refused(tmp_path: Path) -> None:

@@ -208,6 +208,7 @@ VOLUMES = [
     Bad("complex voxels", ct, volume(lambda a: a.astype("c8")), CT, "complex64"),
     Bad("RGB voxels", ct, colours, CT, "no plain numbers"),
     Bad("measured in metres", ct, metres, CT, "unit meter"),
+    Bad("unit of an unknown code", ct, header(lambda f: f.__setitem__("xyzt_units", 6)), CT, "unknown code 6"),
     Bad("measured in metres in secret", ct, unsaid_metres, CT, "size that no CT has"),
     Bad("rescale intercept lost", ct, volume(lambda a: a + 1024), CT, "Hounsfield"),
     Bad("intercept lost, padding kept", ct, volume(lambda a: put(a + 1100, (0,), -2000)), CT, "Hounsfield"),

@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +31,9 @@ _BROKEN = (
     struct.error,
 )
 _WANTED = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+_SIZE_AT = 8
+"""Where a JPEG 2000 stream tells its size."""
+
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 
 
@@ -163,16 +167,20 @@ def _check_complete(dataset: Any) -> None:
     if syntax not in _JPEG_2000:
         return
     encaps = load("pydicom.encaps", "volumes", "reading DICOM")
-    frames = list(encaps.generate_frames(dataset.PixelData, number_of_frames=1))
-    if not frames or not frames[0].rstrip(b"\x00").endswith(b"\xff\xd9"):
+    stream = b"".join(encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    if not stream.rstrip(b"\x00").endswith(b"\xff\xd9"):
         raise EOFError("the JPEG 2000 stream has no end")
+    width, height, left, top = struct.unpack_from(">4I", stream, _SIZE_AT)
+    if (height - top, width - left) != (dataset.Rows, dataset.Columns):  # or memory is taken for what is announced
+        raise ValueError(f"the JPEG 2000 stream is {width - left} x {height - top} pixels")
 
 
 def _read(file: Path, *, pixels: bool) -> Any:
     pydicom = load("pydicom", "volumes", "reading DICOM")
     broken = (*_BROKEN, pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException)
     try:
-        return pydicom.dcmread(file, stop_before_pixels=not pixels)
+        # from memory: of a file, as much would be allocated as a broken element announces
+        return pydicom.dcmread(BytesIO(file.read_bytes()), stop_before_pixels=not pixels)
     except broken as error:
         raise _broken(file, error) from error
 

@@ -29,6 +29,9 @@ ORIGIN_TOLERANCE = 0.1
 """How far qform and sform origins may differ, in voxels."""
 
 _MAX_GZIP_RATIO = 1100
+_SPACE_UNITS = 0b111
+_MILLIMETRES = (0, 2)
+_OTHER_UNITS = {1: "meter", 3: "micron"}
 _CHUNK = 1 << 20
 _BROKEN = (
     OSError,
@@ -197,13 +200,14 @@ def _read_on(stream: BinaryIO, path: Path) -> None:
 
 def _geometry(header: Any, path: Path) -> Geometry:
     shape = tuple(int(n) for n in header.get_data_shape())
-    dtype, unit = header.get_data_dtype(), header.get_xyzt_units()[0]
+    dtype, unit = header.get_data_dtype(), int(header["xyzt_units"]) & _SPACE_UNITS
     if any(n > 1 for n in shape[3:]):
         grid.refuse(path, "is no volume that can be used", f"shape {shape}", "3 axes")
     if dtype.kind not in "iuf":
         grid.refuse(path, "has no plain numbers as voxels", f"data type {dtype}", "integers or floats, one per voxel")
-    if unit not in ("mm", "unknown"):
-        grid.refuse(path, "is not measured in millimetres", f"unit {unit}", "mm, or no unit at all for mm")
+    if unit not in _MILLIMETRES:
+        given = f"unit {_OTHER_UNITS.get(unit, f'of unknown code {unit}')}"
+        grid.refuse(path, "is not measured in millimetres", given, "mm, or no unit at all for mm")
     geometry = grid.geometry_of(shape[:3], np.asarray(header.get_best_affine(), dtype=np.float64), path)
     _check_forms(header, path)
     return geometry
