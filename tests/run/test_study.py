@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 from study_parts import DEFAULTS, MIXED, space, study
 
 from seglab.errors import ConfigError
-from seglab.run.optional import require
+from seglab.extras import require
 from seglab.run.study import DROPPED, SLOT, SWEEP, SweepStudy
 from seglab.run.study_outcome import PRUNED, Outcome, check_objective, outcome_of
 from seglab.run.study_report import report

@@ -89,8 +89,8 @@ class OptunaSweeper(Sweeper):
         Raises:
             SystemExit: code 1 when a trial failed or the user can mend something, 130 or 143 after a signal.
         """
+        from seglab.extras import require
         from seglab.run.cli import Refused, user_errors
-        from seglab.run.optional import require
 
         with user_errors():
             for package in ("optuna", "cmaes", "matplotlib"):

@@ -27,8 +27,8 @@ class SubmititLauncher(ProcessLauncher):
         self.settings = settings
 
     def _open(self) -> "Sweep":
+        from seglab.extras import require
         from seglab.run.cluster import Cluster, settings_of
-        from seglab.run.optional import require
 
         require("submitit", "slurm", "hydra/launcher=submitit")
         cluster = Cluster(settings_of(self.settings), os.environ)

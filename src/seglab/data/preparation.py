@@ -215,4 +215,5 @@ class _Reader:
 
     @staticmethod
     def write(case: Case, entry: str) -> None:
+        """Store one case."""
         _Reader.preparation._write(case, entry)

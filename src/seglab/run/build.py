@@ -16,10 +16,10 @@ from seglab.callbacks.handshake import Handshake
 from seglab.callbacks.stop import StopOnSignal
 from seglab.data.module import SegmentationData
 from seglab.errors import ConfigError
+from seglab.extras import require
 from seglab.nets.base import SegmentationNet
 from seglab.run.engine import Engine
 from seglab.run.make import locate, make
-from seglab.run.optional import require
 from seglab.run.preflight import check_monitor, check_patch, check_ranks, check_supported, share_norms, sound_precision
 from seglab.run.record import code_hash, config_hash, read_run
 from seglab.run.secrets import scrub_config

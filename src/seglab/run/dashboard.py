@@ -12,8 +12,8 @@ from rich.console import Console
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from seglab.errors import ConfigError
+from seglab.extras import require
 from seglab.files import write_text
-from seglab.run.optional import require
 from seglab.run.record import read_run
 from seglab.run.wandb_settings import WandbSettings, choose_mode
 
