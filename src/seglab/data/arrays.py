@@ -5,13 +5,13 @@ Photos and rasters are plain .npy. Volumes are blosc2 arrays of int16 and uint8:
 each unpack little more than they need, so one file serves 2-D, 2.5-D and 3-D training.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +36,7 @@ def write_array(stem: Path, array: NDArray[Any], *, compress: bool) -> None:
     """
     file = stem.with_name(stem.name + SUFFIXES[0 if compress else 1])
     if compress:
-        leading = (1,) * (array.ndim - 3)
+        blosc2, leading = _blosc2(), (1,) * (array.ndim - 3)
         shuffle = blosc2.Filter.NOFILTER if array.itemsize == 1 else blosc2.Filter.SHUFFLE
         blosc2.asarray(
             np.ascontiguousarray(array),
@@ -83,8 +83,17 @@ def read_box(array: Stored, start: Sequence[int], stop: Sequence[int]) -> NDArra
 def _opened(stem: Path) -> Stored:
     packed, plain = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
     if packed.is_file():
+        blosc2 = _blosc2()
         return blosc2.open(str(packed), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
     return np.load(plain, mmap_mode="r", allow_pickle=False)
+
+
+def _blosc2() -> Any:
+    """The library, only where there are volumes: it takes a moment to import, and numexpr tells its threads then."""
+    logging.getLogger("numexpr").setLevel(logging.WARNING)
+    import blosc2
+
+    return blosc2
 
 
 def _at_most(lengths: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
