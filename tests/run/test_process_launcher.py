@@ -394,6 +394,7 @@ def test_a_sweep_that_is_stopped_ends_its_jobs_and_says_how_to_go_on(
         until(lambda: all((place / f"sweep/pids{a}").exists() for a in (1, 2)))
         os.kill(os.getpid(), number)
 
+    before = signal.getsignal(signal.SIGINT)
     threading.Thread(target=stop_it, daemon=True).start()
     with pytest.raises(SystemExit) as stop:
         run_sweep(place, "a=1,2,3", "how=hangs", "hydra.launcher.parallel=2")
@@ -401,7 +402,7 @@ def test_a_sweep_that_is_stopped_ends_its_jobs_and_says_how_to_go_on(
     said = capsys.readouterr().err
     assert "  stopped   #0 #1\n  waiting   #2\n  go on with: python app.py -m a=1,2,3 how=hangs" in said
     assert [job["status"] for job in jobs(place).values()] == ["stopped", "stopped", "waiting"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.usefixtures("no_orphans")
