@@ -1,6 +1,7 @@
 """What data, networks, tasks and runs tell each other about a data set. No torch."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +20,28 @@ class Case:
         image_file: the image.
         mask_file: its mask.
         group: what must not be split apart: the patient, photo or scene.
+        more_image_files: further modalities on the same grid; their channels follow those of `image_file`.
+        split: train, val or test where a table says so, else None.
+        metadata: what else is known of the case, by name, such as the scanner or the age.
     """
 
     id: str
     image_file: Path
     mask_file: Path
     group: str
+    more_image_files: tuple[Path, ...] = ()
+    split: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def image_files(self) -> tuple[Path, ...]:
+        """One file for each modality, in the order of the channels."""
+        return (self.image_file, *self.more_image_files)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the case, the mask last."""
+        return (*self.image_files, self.mask_file)
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,10 @@ class DataSpec:
         patch_size: spatial size of a training sample, `spatial_dims` long.
         intensity: from stored values to network input.
         n_slices: neighbouring slices given as channels (2.5-D); 1 means plain 2-D.
+        regions: where classes lie within each other, the classes that count as each class: (0,), (1, 2), (2,) when
+            class 2 is a part of class 1; empty when each class counts alone.
+        channels: text that tells apart the files of one case in their names, in the order of the channels; empty when
+            a case is one file.
     """
 
     name: str
@@ -91,6 +112,8 @@ class DataSpec:
     patch_size: tuple[int, ...]
     intensity: Intensity
     n_slices: int = 1
+    regions: tuple[tuple[int, ...], ...] = ()
+    channels: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

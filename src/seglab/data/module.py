@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from seglab import __version__
 from seglab.data.augment import Augment
 from seglab.data.checks import check_channels, check_fits, check_numbers, check_same_channels, check_unique
+from seglab.data.contents import key_of
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
 from seglab.data.findings import Findings
 from seglab.data.formats.volumes import DicomLabels
@@ -23,7 +24,7 @@ from seglab.data.plan import plan_patch
 from seglab.data.preparation import Preparation, read_sample
 from seglab.data.sampling import CaseSampler, EpochSampler, ShapeBatchSampler
 from seglab.data.source import DataSource
-from seglab.data.splits import Splits, check_fold, fold_of, make_splits, read_splits, write_splits
+from seglab.data.splits import Splits, check_fold, declared_splits, fold_of, make_splits, read_splits, write_splits
 from seglab.data.store import Record
 from seglab.errors import ConfigError, DataError
 from seglab.spec import Case, DataSpec
@@ -86,6 +87,9 @@ class SegmentationData(DataSource, LightningDataModule):
 
     dicom_labels: DicomLabels = field(default="nifti", init=False)
     """What labels of a DICOM series are written as; set by the prediction."""
+
+    declared: Splits | None = field(default=None, init=False)
+    """Splits that the cases themselves name; None when one is drawn."""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -232,12 +236,19 @@ class SegmentationData(DataSource, LightningDataModule):
     def _found(self) -> list[Case]:
         cases = self.find_cases(self._phantom_root() if self.root == PHANTOM else Path(self.root))
         check_unique(cases)
+        self.declared = declared_splits(cases)
         return cases
 
     def _split(self, store_folder: Path) -> Splits:
         sizes = Counter(record.group for record in self.store.records)
         if self.split_file is not None:
             file = Path(self.split_file)
+        elif self.declared is not None:
+            kept = {
+                split: tuple(group for group in groups if group in sizes) for split, groups in self.declared.items()
+            }
+            file = store_folder / f"split-declared-{key_of(kept)}.json"
+            write_splits(file, kept)
         else:
             name = f"split-seed{self.split_seed}-val{self.val_fraction:g}-test{self.test_fraction:g}.json"
             file = store_folder / name
@@ -273,6 +284,8 @@ class SegmentationData(DataSource, LightningDataModule):
             patch_size=plan_patch(self.patch_size, [record.shape[1:] for record in train], self.dims),
             intensity=combine((record.moments for record in train), low=low, high=high),
             n_slices=n_slices,
+            regions=self.regions,
+            channels=self.channel_names,
         )
 
     def _phantom_root(self) -> Path:

@@ -79,12 +79,10 @@ class Preparation:
 
     def entries(self, cases: Sequence[Case]) -> dict[str, str]:
         """Name of the entry of each case."""
-        files = {file for case in cases for file in (case.image_file, case.mask_file)}
+        files = {file for case in cases for file in case.files}
         hashes = Contents(self.folder / "hashes.json").hashes(files)
         how = [self.source.settings, reading_code(type(self.source)), str(self.layout)]
-        return {
-            case.id: f"{case.id[:200]}-{key_of(hashes[case.image_file], hashes[case.mask_file], how)}" for case in cases
-        }
+        return {case.id: f"{case.id[:200]}-{key_of([hashes[file] for file in case.files], how)}" for case in cases}
 
     @property
     def layout(self) -> Layout:
@@ -131,7 +129,7 @@ class Preparation:
             return 1
         if self.n_workers is not None:
             return self.n_workers
-        files = [file for case in cases for file in (case.image_file, case.mask_file) if file.exists()]
+        files = [file for case in cases for file in case.files if file.exists()]
         n_bytes = sum(file.stat().st_size for file in files)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cores if n_bytes > LARGE else 1
@@ -166,7 +164,7 @@ def read_sample(source: DataSource, case: Case) -> Sample:
     """
     findings = Findings()
     with findings.noting():
-        image, valid, spacing = source.read_image(case.image_file)
+        image, valid, spacing = source.read_images(case.image_files)
     with findings.noting():
         mask = source.read_mask(case)
     findings.settle()

@@ -1,12 +1,14 @@
 """DataSource: what a data set answers about its files; everything else is the same for all data sets."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.channels import check_equal_shapes
 from seglab.spec import Case, DataSpec, Kind
 
 
@@ -44,6 +46,28 @@ class DataSource(ABC):
     def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
         """Read an image: (C, D, H, W) values, (D, H, W) validity, spacing along (D, H, W)."""
 
+    def read_images(self, files: Sequence[Path]) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
+        """Read the files of a case, one after the other as channels, valid where all are; else as `read_image`.
+
+        Raises:
+            DataError: as `read_image`; files of different size or place.
+        """
+        parts = [self.read_image(file) for file in files]
+        if len(parts) == 1:
+            return parts[0]
+        check_equal_shapes({file: image.shape[1:] for file, (image, _, _) in zip(files, parts, strict=True)})
+        for file in files[1:]:
+            self.check_same_place(files[0], file)
+        images, valid, spacings = zip(*parts, strict=True)
+        return np.concatenate(images), np.logical_and.reduce(valid), spacings[0]
+
+    def check_same_place(self, first: Path, other: Path) -> None:  # noqa: B027  # what has no place overrides nothing
+        """Refuse two files of one case that lie elsewhere in the world; photos have no place.
+
+        Raises:
+            DataError: names both and how they differ.
+        """
+
     @abstractmethod
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read and check the mask of a case: (D, H, W), class index or 255."""
@@ -70,6 +94,16 @@ class DataSource(ABC):
     def mask_values(self) -> tuple[int, ...]:
         """The number that stands for each class in a mask we write."""
         return tuple(range(len(self.class_names)))
+
+    @property
+    def regions(self) -> tuple[tuple[int, ...], ...]:
+        """Classes that count as each class, where classes lie within each other; empty when each counts alone."""
+        return ()
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Text that tells apart the files of one case in their names; empty when a case is one file."""
+        return ()
 
     @property
     def stacked_slices(self) -> int:

@@ -4,11 +4,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from seglab.data.integrity import shorten
 from seglab.errors import ConfigError, DataError
 from seglab.files import write_text
+from seglab.spec import Case
 
 SPLITS = ("train", "val", "test")
 Splits = dict[str, tuple[str, ...]]
@@ -70,6 +72,30 @@ def block_splits(groups: Iterable[str], *, val_fraction: float, test_fraction: f
         raise _nothing_to_train_on(val_fraction, test_fraction)
     blocks = ordered[:n_train], ordered[n_train : n_train + n_val], ordered[n_train + n_val :]
     return dict(zip(SPLITS, map(tuple, blocks), strict=True))
+
+
+def declared_splits(cases: Sequence[Case]) -> Splits | None:
+    """The splits that the cases themselves name, such as a column of a table; None when none does.
+
+    Raises:
+        DataError: cases without a split beside others that have one, an unknown split, or a group in two splits.
+    """
+    if all(case.split is None for case in cases):
+        return None
+    members: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for case in cases:
+        members.setdefault(case.split or "", set()).add(case.group)
+    counts = Counter(group for groups in members.values() for group in groups)
+    wrong = [f"{case.id}: {case.split or 'nothing'}" for case in cases if case.split not in SPLITS]
+    across = [f"group {group} in two splits" for group, n in sorted(counts.items()) if n > 1]
+    if wrong or across:
+        raise DataError(
+            "the splits that the cases name cannot be used",
+            given=shorten([*wrong, *across]),
+            allowed=f"{', '.join(SPLITS)} for every case, and all cases of a group in the same",
+            fix="correct the column split, or remove it to have the split drawn",
+        )
+    return {split: tuple(sorted(groups)) for split, groups in members.items()}
 
 
 def fold_of(splits: Splits, fold: int, n_folds: int, *, group_sizes: Mapping[str, int], in_blocks: bool) -> Splits:

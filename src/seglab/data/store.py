@@ -15,8 +15,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -80,6 +80,7 @@ class Record:
     spacing: tuple[float, float, float]
     class_pixels: tuple[int, ...]
     moments: Moments
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class Store:
@@ -118,7 +119,8 @@ def write_store(folder: Path, cases: list[tuple[Case, str]]) -> Store:
     """
     rows = [
         {"id": case.id, "group": case.group, "image_file": str(case.image_file), "mask_file": str(case.mask_file)}
-        | {"entry": entry, **json.loads((folder.parent / ENTRIES / entry / FACTS).read_text(encoding="utf-8"))}
+        | {"metadata": dict(case.metadata), "entry": entry}
+        | json.loads((folder.parent / ENTRIES / entry / FACTS).read_text(encoding="utf-8"))
         for case, entry in cases
     ]
     text, file = json.dumps(rows, indent=1), folder / CASES
