@@ -51,9 +51,10 @@ def tell(loggers: Iterable[Logger], call: str, *arguments: Any) -> None:
 def guarded(logger: Logger) -> Logger:
     """The same logger, whose calls warn once instead of raising: a server may be lost, or a disk be full."""
     has_warned: list[bool] = []
+    title = getattr(logger, "title", type(logger).__name__)
     for name in (*CALLS, *OURS):
         if hasattr(logger, name):
-            setattr(logger, name, unfailing(getattr(logger, name), type(logger).__name__, has_warned))
+            setattr(logger, name, unfailing(getattr(logger, name), title, has_warned))
     return logger
 
 

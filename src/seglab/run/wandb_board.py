@@ -56,6 +56,8 @@ class Board(WandbLogger):
         settings: what is sent.
     """
 
+    title = "W&B"
+
     def __init__(self, run: Any, settings: WandbSettings) -> None:
         super().__init__(experiment=run)
         self.settings = settings

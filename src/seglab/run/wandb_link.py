@@ -48,13 +48,16 @@ def finish_within(seconds: float, exit_code: int) -> bool:
 
     Returns:
         Whether all that wandb had to do was done.
+
+    Raises:
+        ConnectionError: wandb's process died earlier.
     """
     failed: list[BaseException] = []
     finisher = threading.Thread(target=_finish, args=[exit_code, failed], daemon=True)
     finisher.start()
     finisher.join(seconds + GRACE_S)
     if finisher.is_alive():
-        _end_service()
+        end_service()
         finisher.join(GRACE_S)
         return False
     if failed and not isinstance(failed[0], TimeoutError):
@@ -72,7 +75,7 @@ def tear_down(seconds: float) -> None:
     closer.start()
     closer.join(seconds)
     if closer.is_alive():
-        _end_service()
+        end_service()
         closer.join(GRACE_S)
 
 
@@ -90,7 +93,7 @@ def _published(interface: Any) -> Callable[..., None]:
     return publish
 
 
-def _end_service() -> None:
+def end_service() -> None:
     """End wandb's process, so that neither this one nor a later run in it waits for it."""
     library: Any = wandb.setup()
     connection, library._connection = library._connection, None

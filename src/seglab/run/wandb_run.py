@@ -13,10 +13,11 @@ import wandb
 
 from seglab.callbacks.stop import Stopped
 from seglab.errors import TrainingError
+from seglab.run.metrics_file import METRICS
 from seglab.run.secrets import scrub, scrub_override
 from seglab.run.wandb_board import Board, define_axes
 from seglab.run.wandb_identity import identity
-from seglab.run.wandb_link import FLUSH_S, GRACE_S, finish_within, on_record, tear_down
+from seglab.run.wandb_link import FLUSH_S, GRACE_S, end_service, finish_within, on_record, tear_down
 from seglab.run.wandb_settings import WandbSettings, choose_mode
 
 log = logging.getLogger("seglab")
@@ -62,14 +63,17 @@ def close_wandb(exit_code: int, error: BaseException | None = None) -> None:
     if run is None:
         return
     folder, place = Path(run.settings.wandb_dir), Path(run.settings.sync_dir)
-    _alert(run, exit_code, error)
     seconds = run.settings.finish_timeout
     try:
+        _alert(run, exit_code, error)
         if not finish_within(seconds, exit_code):
             log.warning(
                 f"W&B's server did not take everything within {seconds:g} s (logger.wandb.finish_timeout_s); all of it "
                 f"is in the run folder. Send it later: wandb sync --no-skip-online {place}"
             )
+    except ConnectionError:
+        end_service()  # else it is asked once more when this process ends
+        log.warning(f"W&B's process died during the run: {place} ends there, {METRICS} in the run folder goes on")
     finally:
         for name in FOLDERS:
             if Path(os.environ.get(name, "")) == folder:  # ours: a later run in this process has a folder of its own
