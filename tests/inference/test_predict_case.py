@@ -1,17 +1,23 @@
 """Whole cases: slices, neighbouring slices, volumes; the same labels whichever way a case is cut."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from seglab.errors import ConfigError, ShapeError
-from seglab.inference.cases import predict_case, slice_indices, stack_slices
+from seglab.inference.cases import CasePredictor, TensorCase, slice_indices, stack_slices
 from seglab.inference.windows import SlidingWindow
 
 
 def largest_channel(batch: Tensor) -> Tensor:
     return batch
+
+
+def predict_case(image: Tensor, predict: Any, **how: Any) -> Tensor:
+    return CasePredictor(predict, **how).labels(image)
 
 
 def seeded(*shape: int) -> Tensor:

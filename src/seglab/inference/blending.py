@@ -1,6 +1,6 @@
-"""Weighted sums of overlapping windows, one window deep."""
+"""Weighted sums of overlapping windows in a ring of planes, one window deep."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -9,12 +9,16 @@ from torch import Tensor
 
 Blending = Literal["gaussian", "flat"]
 
+CHUNK = 1 << 18
+"""Pixels given out at once: what is done to them stays in the processor's cache."""
+
 
 class WindowSums:
-    """Adds up windows row by row and gives out planes that no later window reaches, divided by their weights.
+    """Adds up windows and gives out planes that no later window reaches.
 
-    Weights are products of one factor per axis, and windows stand on a full grid: so the sum of the weights over a
-    pixel is a product as well, and no map of counts is needed.
+    Plane p of the image lies at p modulo the window's depth: nothing is moved when windows advance. Weights are
+    products of one factor per axis, and windows stand on a full grid: so the sum of the weights over a pixel is a
+    product as well, and no map of counts is needed. All classes share it, so labels need no division at all.
 
     Args:
         spatial: size of the image.
@@ -33,28 +37,43 @@ class WindowSums:
         self.sums = torch.empty(0)  # (K, window depth, *rest); the first logits bring K and the device
 
     def add(self, corner: Sequence[int], logits: Tensor) -> None:
-        """Add one window of the current row.
+        """Add one window.
 
         Args:
-            corner: first pixel along every axis but the first.
+            corner: its first pixel along every axis.
             logits: (K, *window).
         """
         if self.sums.numel() == 0:
             self.sums = torch.zeros(len(logits), *self.shape, device=logits.device)
         weight = _window_weights(self.size, self.blending, self.sums.device)
-        part(self.sums, corner, self.size).addcmul_(logits.to(self.sums), weight)
+        target, values = part(self.sums, corner[1:], self.size), logits.to(self.sums)
+        depth, first = self.size[0], corner[0] % self.size[0]
+        target[:, first:].addcmul_(values[:, : depth - first], weight[: depth - first])
+        if first:
+            target[:, :first].addcmul_(values[:, depth - first :], weight[depth - first :])
 
-    def release(self, start: int, end: int) -> Tensor:
+    def release(self, start: int, end: int, *, weighted: bool) -> Iterator[Tensor]:
         """Give out planes `start` to `end`, where `start` is the first of the current row and `end` of the next.
 
-        Returns:
-            (K, end - start, *rest) float32.
+        Args:
+            start: first plane.
+            end: the plane behind the last.
+            weighted: leave the logits as sums of weights, of which the largest is the same.
+
+        Yields:
+            (K, n_planes, *rest) float32 of few planes each; weighted sums are valid until the next are asked for.
         """
-        done = end - start
-        norm = _outer([self.norms[0][start:end], *self.norms[1:]]).to(self.sums.device)
-        planes = self.sums[:, :done] / norm
-        self.sums = torch.cat([self.sums[:, done:], torch.zeros_like(self.sums[:, :done])], dim=1)
-        return planes
+        step = max(1, CHUNK // max(self.sums[0, 0].numel(), 1))
+        while start < end:
+            first = start % self.size[0]
+            n = min(step, end - start, self.size[0] - first)
+            planes = self.sums[:, first : first + n]
+            yield planes if weighted else planes / self._norm(start, start + n)
+            planes.zero_()
+            start += n
+
+    def _norm(self, start: int, end: int) -> Tensor:
+        return _outer([self.norms[0][start:end], *self.norms[1:]]).to(self.sums.device)
 
 
 def part(image: Tensor, corner: Sequence[int], size: Sequence[int]) -> Tensor:

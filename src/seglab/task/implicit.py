@@ -11,7 +11,7 @@ from seglab.inference.points import sample_points
 from seglab.nets.implicit_unet import ImplicitUNet
 from seglab.task.ranks import derive_seed
 from seglab.task.segmentation import SegmentationTask, TaskParts
-from seglab.task.sizes import crop_to, pad_labels
+from seglab.task.sizes import pad_labels
 
 
 class ImplicitTask(SegmentationTask):
@@ -60,12 +60,12 @@ class ImplicitTask(SegmentationTask):
                 fix="set model=implicit_unet, or task=segmentation",
             )
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits of an image; coarse to fine outside of training."""
+    def logits(self, image: Tensor) -> Tensor:
+        """Logits of an image of a size that the network takes; coarse to fine outside of training."""
         if self.training or not self.coarse_to_fine:
-            return super().forward(image)
-        logits, _ = cast(ImplicitUNet, self.net).predict_coarse_to_fine(self.padded(image))
-        return crop_to(logits, image.shape[2:])
+            return super().logits(image)
+        logits, _ = cast(ImplicitUNet, self.net).predict_coarse_to_fine(image.contiguous(memory_format=self.layout))
+        return logits
 
     def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The run's loss on points: logits (N, K, P) against labels (N, P)."""

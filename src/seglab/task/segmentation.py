@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
-from seglab.inference.cases import predict_case
+from seglab.inference.cases import CasePredictor
 from seglab.inference.labels import labels_from_logits
+from seglab.inference.network import Predict, WindowNetwork, unchanged
 from seglab.inference.windows import SlidingWindow
 from seglab.losses.composite import CompositeLoss
 from seglab.metrics.cases import case_scores, summarise
@@ -124,8 +125,11 @@ class SegmentationTask(LightningModule):
         Shape:
             image (N, C, *spatial) -> logits (N, K, *spatial).
         """
-        logits: Tensor = self.net(self.padded(image))
-        return crop_to(logits, image.shape[2:])
+        return crop_to(self.logits(self.padded(image)), image.shape[2:])
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Logits of an image of a size that the network takes; of its centre where the network shrinks it."""
+        return self.net(image.contiguous(memory_format=self.layout))  # type: ignore[no-any-return]
 
     def padded(self, image: Tensor) -> Tensor:
         """An image mirrored up to what the network takes, in its memory layout; `crop_to` is the way back."""
@@ -213,9 +217,16 @@ class SegmentationTask(LightningModule):
         Shape:
             image (C, D, H, W), normalised -> labels (D, H, W) uint8.
         """
-        return predict_case(
-            image,
-            self,
+        return self.predictor().labels(image)
+
+    def predictor(self, prepare: Predict = unchanged) -> CasePredictor:
+        """What labels whole cases, also part by part.
+
+        Args:
+            prepare: from the values of the case, cut into windows, to network input on the task's device.
+        """
+        return CasePredictor(
+            WindowNetwork(self.logits, any_size=self, input_size=self.net.input_size_for, prepare=prepare),
             spatial_dims=self.spec.spatial_dims,
             n_slices=self.spec.n_slices,
             sliding_window=self.sliding_window,
