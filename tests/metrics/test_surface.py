@@ -50,7 +50,7 @@ def brute(pred: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...], toler
         return [0.0, 0.0, 0.0, 1.0]
     if not len(points[0]) or not len(points[1]):
         far = math.sqrt(sum((n * s) ** 2 for n, s in zip(pred.shape, spacing, strict=True)))
-        return [far, far, far, float(far <= tolerance)]
+        return [far, far, far, 0.0]
     table = np.sqrt(((points[0][:, None] - points[1][None]) ** 2).sum(axis=-1))
     a, b = table.min(axis=1), table.min(axis=0)
     both = np.concatenate([a, b])

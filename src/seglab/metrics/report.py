@@ -21,14 +21,20 @@ METRICS = {
 }
 SCORES = tuple(METRICS)
 
+Regions = Sequence[Sequence[int]]
+"""For each class the classes that count as it, where classes lie within each other."""
 
-def scores(counts: Tensor, class_names: Sequence[str], *, has_background: bool) -> dict[str, float]:
+
+def scores(
+    counts: Tensor, class_names: Sequence[str], *, has_background: bool, regions: Regions = ()
+) -> dict[str, float]:
     """Scores over all counted pixels, per class and as means over the foreground classes.
 
     Args:
         counts: (K, K) integers, rows are the truth, columns the prediction.
         class_names: K names.
         has_background: class 0 has its own scores but is in no mean.
+        regions: classes that count as each class; empty when each counts alone.
 
     Returns:
         Under the keys of `metric_names`: dice, iou, precision, recall as <score>/<class> and <score>/mean, the number
@@ -38,7 +44,7 @@ def scores(counts: Tensor, class_names: Sequence[str], *, has_background: bool) 
         ShapeError: the matrix does not fit the names.
     """
     names = foreground_names(class_names, has_background=has_background)
-    per_class = class_scores(counts, class_names)
+    per_class = class_scores(counts, class_names, regions)
     present = [name for name in names if not math.isnan(per_class[f"dice/{name}"])]
     result: dict[str, float] = {}
     for score in SCORES:
@@ -71,12 +77,13 @@ def metric_names(class_names: Sequence[str], *, has_background: bool) -> list[st
     return list(scores(empty, class_names, has_background=has_background))
 
 
-def class_scores(counts: Tensor, class_names: Sequence[str]) -> dict[str, float]:
+def class_scores(counts: Tensor, class_names: Sequence[str], regions: Regions = ()) -> dict[str, float]:
     """The four scores of every class as <score>/<class>.
 
     Args:
         counts: (K, K) integers, rows are the truth, columns the prediction.
         class_names: K names.
+        regions: classes that count as each class; empty when each counts alone.
 
     Raises:
         ShapeError: the matrix does not fit the names.
@@ -88,15 +95,36 @@ def class_scores(counts: Tensor, class_names: Sequence[str]) -> dict[str, float]
             allowed="one row and one column per class",
             fix="use the class names of the data set that was counted",
         )
-    hit, true, predicted = (part.tolist() for part in (counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)))
     result: dict[str, float] = {}
-    for name, n_hit, n_true, n_pred in zip(class_names, hit, true, predicted, strict=True):
+    for name, (n_hit, n_true, n_pred) in zip(class_names, class_pixels(counts, regions), strict=True):
         both = n_true + n_pred
         result[f"dice/{name}"] = 2 * n_hit / both if both else float("nan")
         result[f"iou/{name}"] = n_hit / (both - n_hit) if both else float("nan")
         result[f"precision/{name}"] = n_hit / max(n_pred, 1) if both else float("nan")
         result[f"recall/{name}"] = n_hit / max(n_true, 1) if both else float("nan")
     return result
+
+
+def class_pixels(counts: Tensor, regions: Regions = ()) -> list[tuple[int, int, int]]:
+    """Of each class the pixels in both truth and prediction, in truth, in prediction.
+
+    Args:
+        counts: (K, K) integers, rows are the truth, columns the prediction.
+        regions: classes that count as each class; empty when each counts alone.
+    """
+    table, size = counts.cpu(), len(counts)
+    members = torch.eye(size, dtype=torch.int64)
+    for index, region in enumerate(regions):
+        members[index] = 0
+        members[index, list(region)] = 1
+    inside = members @ table  # (classes as regions, predicted classes)
+    hit, true, pred = (inside * members).sum(dim=1), inside.sum(dim=1), members @ table.sum(dim=0)
+    return list(zip(hit.tolist(), true.tolist(), pred.tolist(), strict=True))
+
+
+def foreground(num_classes: int, *, has_background: bool) -> range:
+    """Indices of the classes that means are over."""
+    return range(1 if has_background else 0, num_classes)
 
 
 def foreground_names(class_names: Sequence[str], *, has_background: bool) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class SurfaceDistances:
         Args:
             tolerance: in the unit of the spacing; what is exactly as far counts as within.
         """
-        return float((self._both <= tolerance).mean()) if len(self._both) else 1.0
+        return float(((self._both <= tolerance) & (self._both < self.farthest)).mean()) if len(self._both) else 1.0
 
     @cached_property
     def _both(self) -> Distances:
@@ -82,7 +82,7 @@ def surface_distances(pred: Mask, truth: Mask, spacing: Sequence[float]) -> Surf
     """
     check_pair(pred, truth, spacing)
     farthest = diagonal(pred.shape, spacing)
-    box = _box_of_both(pred, truth)
+    box = box_of_both(pred, truth)
     surfaces = [surface(mask[box]) for mask in (pred, truth)]
     return SurfaceDistances(
         _distances(surfaces[0], surfaces[1], spacing, farthest),
@@ -110,6 +110,17 @@ def diagonal(shape: Sequence[int], spacing: Sequence[float]) -> float:
     return float(np.linalg.norm(np.multiply(shape, spacing)))
 
 
+def box_of_both(pred: Mask, truth: Mask) -> Box:
+    """The box around both masks and one pixel more where the image goes on."""
+    boxes = [box for box in (bounding_box(pred), bounding_box(truth)) if box is not None]
+    if not boxes:
+        return (slice(0, 0),) * pred.ndim
+    return tuple(
+        slice(max(min(part.start for part in parts) - 1, 0), max(part.stop for part in parts) + 1)
+        for parts in zip(*boxes, strict=True)
+    )
+
+
 def check_pair(pred: Mask, truth: Mask, spacing: Sequence[float]) -> None:
     """See that two masks and a spacing belong together.
 
@@ -123,17 +134,6 @@ def check_pair(pred: Mask, truth: Mask, spacing: Sequence[float]) -> None:
             allowed="two masks of one shape and one distance for each axis",
             fix="compare masks on the same grid",
         )
-
-
-def _box_of_both(pred: Mask, truth: Mask) -> Box:
-    """The box around both masks and one pixel more where the image goes on."""
-    boxes = [box for box in (bounding_box(pred), bounding_box(truth)) if box is not None]
-    if not boxes:
-        return (slice(0, 0),) * pred.ndim
-    return tuple(
-        slice(max(min(part.start for part in parts) - 1, 0), max(part.stop for part in parts) + 1)
-        for parts in zip(*boxes, strict=True)
-    )
 
 
 def _distances(start: Mask, goal: Mask, spacing: Sequence[float], farthest: float) -> Distances:
