@@ -127,9 +127,10 @@ class CaseDataset(Dataset[Batch]):
         return len(self.records)
 
     def __getitem__(self, index: int) -> Batch:
-        case_id = self.records[index].id
-        image = normalise(self.store.image(case_id)[:], self.spec.intensity)
-        return {"image": image, "mask": _labels(self.store.mask(case_id)[:]), "case": case_id}
+        record = self.records[index]
+        image = normalise(self.store.image(record.id)[:], self.spec.intensity)
+        mask = _labels(self.store.mask(record.id)[:])
+        return {"image": image, "mask": mask, "case": record.id, "group": record.group, "spacing": record.spacing}
 
 
 def cut_tiles(records: Sequence[Record], tile: tuple[int, int]) -> list[Region]:
