@@ -196,9 +196,9 @@ class SegmentationTask(LightningModule):
         pred = self.predict_labels(batch["image"])
         self.test_matrix.update(pred, batch["mask"])
         counts = count(pred, batch["mask"], self.spec.num_classes)
-        names, background = self.spec.class_names, self.spec.has_background
-        row = {"case": batch["case"], **case_scores(counts, names, has_background=background)}
-        self.case_rows.append(row)
+        names, background, regions = self.spec.class_names, self.spec.has_background, self.spec.regions
+        row = case_scores(counts, names, has_background=background, regions=regions)
+        self.case_rows.append({"case": batch["case"], "group": batch["group"], **row})
         return {"pred": pred}
 
     def on_test_epoch_end(self) -> None:
@@ -272,7 +272,8 @@ class SegmentationTask(LightningModule):
     def _log_scores(self, split: str, matrix: ConfusionMatrix) -> dict[str, float]:
         counts = matrix.compute()
         self.counts[split] = counts.tolist()
-        values = scores(counts, self.spec.class_names, has_background=self.spec.has_background)
+        names, background, regions = self.spec.class_names, self.spec.has_background, self.spec.regions
+        values = scores(counts, names, has_background=background, regions=regions)
         named = {f"{split}/{name}": float(value) for name, value in values.items()}
         self.log_dict(named)
         matrix.reset()
