@@ -1,12 +1,12 @@
 """What a CT volume must be beside a readable file: voxels of a believable size that hold Hounsfield units."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.findings import notice
 from seglab.errors import DataError
 from seglab.spec import Geometry
 
@@ -18,8 +18,6 @@ BELOW_WATER_HU = -50
 
 MIN_SHARE = 1e-3
 """Least share of voxels below, those of the lowest value left out, as they may be padding."""
-
-log = logging.getLogger("seglab")
 
 
 def check_voxel_size(geometry: Geometry, file: Path) -> None:
@@ -41,7 +39,8 @@ def check_voxel_size(geometry: Geometry, file: Path) -> None:
             fix="write the spacing in mm into the header, or take the volume out of the data set",
         )
     if np.array_equal(np.abs(np.asarray(geometry.affine)), np.eye(4)):
-        log.warning("%s has an identity affine: its voxels count as 1 mm, which is wrong if the header was lost", file)
+        fix = "nothing, if its voxels measure 1 mm; else write the true affine into the header"
+        notice("warning", file, "has an identity affine, as if the header was lost", value="1 x 1 x 1 mm", fix=fix)
 
 
 def check_hu(image: NDArray[Any], file: Path) -> None:

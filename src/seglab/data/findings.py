@@ -1,15 +1,89 @@
-"""Findings: everything that is wrong with a data set in one report, not the first fault only."""
+"""Findings: everything that is wrong or odd with a data set in one report, not the first fault only.
 
+An error stops, unless its case is set aside. A warning is a doubt that only a look at the data can settle. A note says
+what was repaired by rule, or what is worth knowing.
+"""
+
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from seglab.errors import DataError, SeglabError
 
 N_IN_FULL = 20
 """FaultsError that a report tells in full; of the others it gives the first line."""
 
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
 MEND = "mend these files or take them out of the data set; each fault says how"
+
+
+log = logging.getLogger("seglab")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Args:
+        severity: error, warning or note.
+        what: what it is, in words that are the same for every file it is found in.
+        value: what was seen.
+        fix: what to do about it.
+        file: where; empty for the data set as a whole.
+    """
+
+    severity: Severity
+    what: str
+    value: str
+    fix: str
+    file: str = ""
+
+    @classmethod
+    def of(cls, error: SeglabError, files: Sequence[Path]) -> "Finding":
+        """An error as a finding; the file is the one of `files` that it names, else the first."""
+        file = next((str(file) for file in files if str(file) in error.what), str(files[0]) if files else "")
+        what = error.what.removeprefix(f"{file} ")
+        return cls("error", what, error.given.strip(), f"{error.fix} (allowed: {error.allowed})", file)
+
+
+_noticed: ContextVar[list[Finding] | None] = ContextVar("noticed", default=None)
+
+
+def notice(severity: Literal["warning", "note"], file: Path, what: str, *, value: str, fix: str) -> None:
+    """Tell what is odd with a file that is read all the same.
+
+    It goes to the `noticing` block that is running; without one a warning is logged and a note is dropped.
+
+    Args:
+        severity: warning for a doubt, note for a repair by rule.
+        file: the file.
+        what: without the name of the file, such as "is turned upright".
+        value: what was seen.
+        fix: what to do about it.
+    """
+    found = _noticed.get()
+    if found is not None:
+        found.append(Finding(severity, what, value, fix, str(file)))
+    elif severity == "warning":
+        log.warning(f"{file} {what}: {value}; {fix}")
+
+
+@contextmanager
+def noticing() -> Iterator[list[Finding]]:
+    """Collect what is noticed within the block; each thing once for each file."""
+    found: list[Finding] = []
+    token = _noticed.set(found)
+    try:
+        yield found
+    finally:
+        _noticed.reset(token)
+        found[:] = dict.fromkeys(found)
 
 
 class FaultsError(DataError):

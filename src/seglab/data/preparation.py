@@ -6,19 +6,23 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
 
-from seglab.data import arrays, integrity, intensity, store
+from seglab.data import arrays, doubts, headers, integrity, intensity, signs, store
 from seglab.data.contents import Contents, code_version, key_of
-from seglab.data.findings import MEND, FaultsError, Findings
+from seglab.data.doubts import doubt, fit_of
+from seglab.data.findings import MEND, FaultsError, Finding, Findings, noticing
+from seglab.data.headers import notice_headers, notice_zeros, read_header
 from seglab.data.integrity import check_same_size, check_some_labels
+from seglab.data.locks import alone, hold
 from seglab.data.source import DataSource
 from seglab.data.store import ENTRIES, FACTS, Layout, Sample, Store, write_entry, write_store
 from seglab.errors import ConfigError, DataError
@@ -30,6 +34,8 @@ ON_ERROR = ("stop", "skip")
 LARGE = 64 << 20
 """Bytes of raw files from which on several processes read them: starting those takes a second."""
 STALE_S = 3600.0
+PREPARING = "preparing"
+"""File beside the entries that whoever writes them holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,10 @@ class Preparation:
         folder: of everything prepared.
         on_error: stop at bad cases, or skip them.
         n_workers: processes that read at once, each one case; None takes all cores for large data.
+        progress: is told, as cases are done, how many of how many are there.
+
+    Attributes:
+        refused: cases that could not be used, with their errors; filled by `store`.
 
     Raises:
         ConfigError: an unknown `on_error`.
@@ -50,6 +60,8 @@ class Preparation:
     folder: Path
     on_error: str = "stop"
     n_workers: int | None = None
+    progress: Callable[[int, int], None] = lambda done, total: None
+    refused: dict[str, DataError] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if self.on_error not in ON_ERROR:
@@ -66,13 +78,27 @@ class Preparation:
         Raises:
             DataError: bad cases, all of them named, once the others are stored.
         """
-        remove_remains(self.folder / ENTRIES)
+        with alone(self.folder / PREPARING) as is_alone:
+            remove_remains(self.folder / ENTRIES, older_than_s=0 if is_alone else STALE_S)
+        held = hold(self.folder / PREPARING)
+        try:
+            return self._store(cases)
+        finally:
+            if held is not None:
+                held.close()
+
+    def _store(self, cases: Sequence[Case]) -> Store:
         entries = self.entries(cases)
         missing = [case for case in cases if not (self._entry(entries[case.id]) / FACTS).is_file()]
-        bad = dict(self._prepare(missing, entries))
-        kept = [case for case in cases if case.id not in bad]
-        if bad:
-            self._answer(bad, kept)
+        n_there = len(cases) - len(missing)
+        self.progress(n_there, len(cases))
+        for done, (name, error) in enumerate(self._prepare(missing, entries), n_there + 1):
+            self.progress(done, len(cases))
+            if error is not None:
+                self.refused[name] = error
+        kept = [case for case in cases if case.id not in self.refused]
+        if self.refused:
+            self._answer(kept)
         listed = [(case, entries[case.id]) for case in kept]
         key = key_of([(entry, case.id, case.group) for case, entry in listed])
         return write_store(self.folder / f"{self.source.dataset}-{key}", listed)
@@ -98,30 +124,31 @@ class Preparation:
     def _entry(self, name: str) -> Path:
         return self.folder / ENTRIES / name
 
-    def _prepare(self, cases: Sequence[Case], entries: Mapping[str, str]) -> Iterator[tuple[str, DataError]]:
-        """Store cases; gives the bad ones with their errors."""
+    def _prepare(self, cases: Sequence[Case], entries: Mapping[str, str]) -> Iterator[tuple[str, DataError | None]]:
+        """Store cases; gives each when it is done, a bad one with its error."""
         n_workers = min(self._workers(cases), len(cases))
         if n_workers < 2:
             for case in cases:
-                try:
-                    self._write(case, entries[case.id])
-                except DataError as error:
-                    yield case.id, error
+                yield case.id, self._write(case, entries[case.id])
             return
         _Reader.preparation = self
-        with ProcessPoolExecutor(n_workers, multiprocessing.get_context("fork")) as pool:
-            tasks: dict[Future[None], Case] = {pool.submit(_Reader.write, c, entries[c.id]): c for c in cases}
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(n_workers, context, initializer=_Reader.end_with_parent) as pool:
+            tasks: dict[Future[DataError | None], Case] = {
+                pool.submit(_Reader.write, case, entries[case.id]): case for case in cases
+            }
             try:
                 for task in as_completed(tasks):
-                    try:
-                        task.result()
-                    except DataError as error:
-                        yield tasks[task].id, error
+                    yield tasks[task].id, task.result()
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _write(self, case: Case, entry: str) -> None:
-        write_entry(self._entry(entry), lambda: read_sample(self.source, case), self.layout)
+    def _write(self, case: Case, entry: str) -> DataError | None:
+        try:
+            write_entry(self._entry(entry), lambda: read_sample(self.source, case), self.layout)
+        except DataError as error:
+            return error
+        return None
 
     def _workers(self, cases: Sequence[Case]) -> int:
         """Processes that read at once."""
@@ -134,12 +161,12 @@ class Preparation:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cores if n_bytes > LARGE else 1
 
-    def _answer(self, bad: Mapping[str, DataError], kept: Sequence[Case]) -> None:
+    def _answer(self, kept: Sequence[Case]) -> None:
         """Refuse bad cases, or set them aside by name."""
         findings = Findings()
-        for name in sorted(bad):
+        for name in sorted(self.refused):
             with findings.noting():
-                raise bad[name]
+                raise self.refused[name]
         if self.on_error == "skip" and kept:
             for error in findings.errors:
                 log.warning(f"set aside: {error}")
@@ -149,10 +176,10 @@ class Preparation:
             findings.settle()
 
 
-def remove_remains(folder: Path) -> None:
-    """Remove what killed processes left half-written; what was touched within the last hour may be another's work."""
+def remove_remains(folder: Path, *, older_than_s: float = STALE_S) -> None:
+    """Remove what killed processes left half-written; what was touched lately may be another's work."""
     for part in folder.glob(".part-*"):
-        if time.time() - part.stat().st_mtime > STALE_S:
+        if time.time() - part.stat().st_mtime > older_than_s:
             shutil.rmtree(part, ignore_errors=True)
 
 
@@ -163,15 +190,27 @@ def read_sample(source: DataSource, case: Case) -> Sample:
         DataError: broken files, or files that do not belong together.
     """
     findings = Findings()
-    with findings.noting():
-        image, valid, spacing = source.read_images(case.image_files)
-    with findings.noting():
-        mask = source.read_mask(case)
-    findings.settle()
-    check_same_size(image.shape, mask.shape, case.image_file, case.mask_file)
-    mask = np.where(valid, mask, IGNORE_INDEX).astype(np.uint8)
-    check_some_labels(mask, case.image_file, case.mask_file)
-    return Sample(image, mask, valid, spacing)
+    with noticing() as noticed:
+        with findings.noting():
+            image, valid, spacing = source.read_images(case.image_files)
+        with findings.noting():
+            mask = source.read_mask(case)
+        findings.settle()
+        check_same_size(image.shape, mask.shape, case.image_file, case.mask_file)
+        mask = np.where(valid, mask, IGNORE_INDEX).astype(np.uint8)
+        check_some_labels(mask, case.image_file, case.mask_file)
+        header = read_header(case.image_file, source.kind)
+        notice_headers(case, header, source.kind, mask=mask)
+        notice_zeros(image, valid, header, case.image_file)
+        doubt(image, mask, case, source)
+    fit, found = fit_of(image, mask, source.clip), tuple(_by_part(finding, case) for finding in noticed)
+    return Sample(image, mask, valid, spacing, header, fit, found)
+
+
+def _by_part(finding: Finding, case: Case) -> Finding:
+    """A finding that holds for equal files elsewhere too."""
+    parts = {str(case.image_file): "image", str(case.mask_file): "mask"}
+    return replace(finding, file=parts.get(finding.file, Path(finding.file).name))
 
 
 def reading_code(source: type[DataSource]) -> str:
@@ -181,7 +220,7 @@ def reading_code(source: type[DataSource]) -> str:
     named = {_module_of(value) for module in own for value in vars(module).values()}
     used = {sys.modules[name] for name in named if name.startswith("seglab.data.") and "phantoms" not in name}
     used |= formats_behind(used)
-    shared = {arrays, integrity, intensity, store, sys.modules[__name__]}
+    shared = {arrays, doubts, headers, integrity, intensity, signs, store, sys.modules[__name__]}
     modules = (own | used | shared) - {sys.modules["seglab.data.module"]}
     return code_version(tuple(sorted(modules, key=lambda module: module.__name__)))
 
@@ -212,6 +251,18 @@ class _Reader:
     preparation: ClassVar[Preparation]
 
     @staticmethod
-    def write(case: Case, entry: str) -> None:
-        """Store one case."""
-        _Reader.preparation._write(case, entry)
+    def write(case: Case, entry: str) -> DataError | None:
+        """Store one case; a bad one gives its error."""
+        return _Reader.preparation._write(case, entry)
+
+    @staticmethod
+    def end_with_parent() -> None:
+        """Do not wait for ever for work of a parent that was killed."""
+
+        def watch() -> None:
+            parent = multiprocessing.parent_process()
+            if parent is not None:
+                parent.join()
+                os._exit(1)
+
+        Thread(target=watch, daemon=True).start()

@@ -7,8 +7,10 @@ Layout below the folder of prepared data:
         image.npy or image.b2nd          (C, D, H, W), values as read, volumes clipped to the window
         mask.npy or mask.b2nd            (D, H, W) uint8, class index or 255
         foreground.npy                   (n, 4) int32: class, z, y, x of some pixels of each foreground class
-        facts.json                       shape, spacing, pixels of each class, sums of the values
+        signs.npy                        (D, 63) int8: what copies of a slice have in common
+        facts.json                       shape, spacing, header, pixels of each class, sums of the values, findings
     <data set>-<key>/cases.json          the cases of a data set with their entries, and beside it its splits
+    <data set>-<key>/in_use              locked by whoever reads it, changed when it was last opened
 """
 
 import json
@@ -25,12 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.arrays import Stored, open_array, write_array
+from seglab.data.doubts import Fit
+from seglab.data.findings import Finding
+from seglab.data.headers import Header
 from seglab.data.intensity import Moments, measure
+from seglab.data.locks import hold
+from seglab.data.signs import signs
 from seglab.files import sync_folder, write_text
 from seglab.spec import Case
 
 N_FOREGROUND = 2000
-CASES, FACTS, ENTRIES = "cases.json", "facts.json", "entries"
+CASES, FACTS, ENTRIES, IN_USE = "cases.json", "facts.json", "entries", "in_use"
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,18 @@ class Sample:
         mask: (D, H, W) uint8, class index or 255.
         valid: (D, H, W), False for nodata.
         spacing: distance of neighbouring pixels along (D, H, W).
+        header: of the image file.
+        fit: how well the mask explains the image.
+        findings: what was noticed; their files are "image", "mask", or the name of a further image.
     """
 
     image: NDArray[Any]
     mask: NDArray[np.uint8]
     valid: NDArray[np.bool_]
     spacing: tuple[float, float, float]
+    header: Header = field(default_factory=Header)
+    fit: Fit | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +93,9 @@ class Record:
     spacing: tuple[float, float, float]
     class_pixels: tuple[int, ...]
     moments: Moments
+    header: Header
+    fit: Fit | None = None
+    findings: tuple[Finding, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
@@ -92,9 +108,14 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._held = hold(folder / IN_USE)
         content = json.loads((folder / CASES).read_text(encoding="utf-8"))
         self.records = tuple(_record(entry) for entry in content)
         self._entries = {record.id: folder.parent / ENTRIES / record.entry for record in self.records}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, as long as this one holds the store."""
+        return {**vars(self), "_held": None}
 
     def image(self, case_id: str) -> Stored:
         """Mapped image of a case, (C, D, H, W)."""
@@ -108,6 +129,11 @@ class Store:
         """Some foreground pixels of a case, (n, 4): class, z, y, x."""
         rows: NDArray[np.int32] = open_array(self._entries[case_id] / "foreground")
         return rows
+
+    def signs(self, case_id: str) -> NDArray[np.int8]:
+        """What copies of the slices of a case have in common, (D, 63)."""
+        found: NDArray[np.int8] = open_array(self._entries[case_id] / "signs")
+        return found
 
 
 def write_store(folder: Path, cases: list[tuple[Case, str]]) -> Store:
@@ -162,11 +188,15 @@ def _fill(folder: Path, sample: Sample, layout: Layout) -> None:
     write_array(folder / "image", image, compress=layout.compress)
     write_array(folder / "mask", mask, compress=layout.compress)
     write_array(folder / "foreground", _foreground(mask, layout.num_classes), compress=False)
+    write_array(folder / "signs", signs(image), compress=False)
     facts = {
         "shape": image.shape,
         "spacing": sample.spacing,
         "class_pixels": [int(np.count_nonzero(mask == label)) for label in range(layout.num_classes)],
         "moments": asdict(measure(sample.image, sample.valid, *layout.clip)),
+        "header": sample.header.to_dict(),
+        "fit": None if sample.fit is None else asdict(sample.fit),
+        "findings": [asdict(finding) for finding in sample.findings],
     }
     file = folder / FACTS
     file.write_text(json.dumps(facts), encoding="utf-8")
@@ -197,8 +227,12 @@ def _foreground(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.int32]:
 
 def _record(entry: dict[str, Any]) -> Record:
     moments: dict[str, Any] = _tuples(entry.pop("moments"))
+    header, files = Header.from_dict(entry.pop("header")), {part: entry[f"{part}_file"] for part in ("image", "mask")}
+    found = [Finding(**{**each, "file": files.get(each["file"], each["file"])}) for each in entry.pop("findings")]
+    fit = entry.pop("fit")
     plain: dict[str, Any] = _tuples(entry)
-    return Record(moments=Moments(**moments), **plain)
+    given: dict[str, Any] = {"header": header, "findings": tuple(found), "fit": None if fit is None else Fit(**fit)}
+    return Record(moments=Moments(**moments), **given, **plain)
 
 
 def _tuples(entry: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,181 @@
+"""What the header of a file says beside its pixels: kept with the prepared case, and noticed where a rule applies."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
+
+from seglab.data.findings import notice
+from seglab.data.formats import photo, raster, volumes
+from seglab.spec import IGNORE_INDEX, Case, Kind
+
+MIN_ZEROS = 0.01
+"""Share of pixels that are 0 in all bands from which a missing nodata value is suspected."""
+
+_ORIENTATION_TAG = 274
+_COLORS = ("RGB", "RGBA", "RGBX", "P", "PA")
+_orientations: Any = nib.orientations  # untyped
+
+
+@dataclass(frozen=True)
+class Header:
+    """Facts of one image file; what its kind does not have is empty.
+
+    Args:
+        stored: how numbers or colours are stored, such as "uint16" or "RGB".
+        shape: spatial size in the file's own axis order.
+        affine: as in `Geometry`.
+        crs: short name of the coordinate reference system, such as "EPSG:32633".
+        orientation: where the axes of a volume lead, such as "LPS".
+        nodata: number of pixels without data.
+    """
+
+    stored: str = ""
+    shape: tuple[int, ...] = ()
+    affine: tuple[tuple[float, ...], ...] | None = None
+    crs: str = ""
+    orientation: str = ""
+    nodata: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Header":
+        """Rebuild from `to_dict`, also after a trip through JSON."""
+        affine = values["affine"]
+        places = None if affine is None else tuple(tuple(row) for row in affine)
+        return cls(**{**values, "shape": tuple(values["shape"]), "affine": places})
+
+
+def read_header(file: Path, kind: Kind) -> Header:
+    """Read the header of an image that its reader takes.
+
+    Args:
+        file: the image, or a folder with a DICOM series.
+        kind: of the data set.
+    """
+    if is_raster(file, kind):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(file) as dataset:
+                a, b, c, d, e, f = tuple(dataset.transform)[:6]
+                crs = "" if dataset.crs is None else dataset.crs.to_string()
+                nodata = None if dataset.nodata is None else float(dataset.nodata)
+                return Header(dataset.dtypes[0], dataset.shape, ((a, b, c), (d, e, f)), crs, nodata=nodata)
+    if is_picture(file, kind):
+        with Image.open(file) as picture:
+            return Header(picture.mode, picture.size[::-1])
+    if volumes.is_volume(file):
+        geometry = volumes.read_geometry(file)
+        axes = "" if geometry.affine is None else "".join(_orientations.aff2axcodes(np.asarray(geometry.affine)))
+        return Header(shape=geometry.shape, affine=geometry.affine, orientation=axes)
+    return Header()
+
+
+def notice_headers(case: Case, header: Header, kind: Kind, *, mask: NDArray[np.uint8]) -> None:
+    """Notice what the readers repair by rule, and headers that contradict the use of a file.
+
+    Args:
+        case: names the files.
+        header: of its image.
+        kind: of the data set.
+        mask: (D, H, W) as read, to tell which colours of its file count nowhere.
+    """
+    if is_picture(case.image_file, kind):
+        _notice_photo(case.image_file)
+    if is_picture(case.mask_file, kind):
+        _notice_mask(case.mask_file, mask)
+    if is_raster(case.image_file, kind) and _has_color_table(case.image_file):
+        value, fix = "its numbers stand for colours", "expand it to bands: gdal_translate -expand rgb"
+        notice("warning", case.image_file, "is an image with a colour table", value=value, fix=fix)
+    if header.orientation and volumes.is_volume(case.mask_file):
+        other = read_header(case.mask_file, kind).orientation
+        if other != header.orientation:
+            value, fix = f"mask {other}, image {header.orientation}", "nothing: both are brought to one axis order"
+            notice("note", case.mask_file, "stores its axes in another order than its image", value=value, fix=fix)
+
+
+def notice_zeros(image: NDArray[Any], valid: NDArray[np.bool_], header: Header, file: Path) -> None:
+    """Warn of a raster with blank areas that no nodata value explains.
+
+    Args:
+        image: (C, D, H, W).
+        valid: (D, H, W).
+        header: of the file.
+        file: for the message.
+    """
+    if header.nodata is not None or header.affine is None:
+        return
+    share = float((valid & ~image.any(axis=0)).mean())
+    if share >= MIN_ZEROS:
+        notice(
+            "warning",
+            file,
+            "is 0 in all bands where nothing marks it as nodata",
+            value=f"{share:.1%} of the pixels",
+            fix=f"if they hold no data: rio edit-info --nodata 0 {file.name}",
+        )
+
+
+def is_raster(file: Path, kind: Kind) -> bool:
+    """Whether a file is read as GeoTIFF."""
+    return kind == "raster" and file.name.lower().endswith(raster.SUFFIXES)
+
+
+def is_picture(file: Path, kind: Kind) -> bool:
+    """Whether a file is read as a photo."""
+    return kind != "volume" and not is_raster(file, kind) and file.name.lower().endswith(photo.SUFFIXES)
+
+
+def _notice_photo(file: Path) -> None:
+    with Image.open(file) as picture:
+        mode, turn = picture.mode, picture.getexif().get(_ORIENTATION_TAG, 1)
+    if turn != 1:
+        _repaired(file, "is turned upright", f"EXIF orientation {turn}")
+    if mode in ("RGBA", "LA", "PA"):
+        _repaired(file, "loses its alpha channel", mode)
+    elif mode in ("P", "1"):
+        _repaired(file, "becomes RGB", f"mode {mode}")
+
+
+def _notice_mask(file: Path, mask: NDArray[np.uint8]) -> None:
+    with Image.open(file) as picture:
+        mode, is_lossy = picture.mode, picture.format in ("JPEG", "MPO")
+    if is_lossy:
+        _repaired(file, "is a JPEG mask, whose edges are blurred", "above 127 is foreground")
+    if mode in ("P", "PA"):
+        _repaired(file, "is a palette mask", "by the data configuration its colours or its indices are the classes")
+    ignored = mask[0] == IGNORE_INDEX
+    if mode in _COLORS and ignored.any():
+        colors = photo.read_photo(file)[:, 0]
+        if colors.shape[1:] == ignored.shape:
+            value = _counted(colors[:, ignored].astype(np.uint32))
+            _repaired(file, "holds colours that count in no loss and no metric", value)
+
+
+def _counted(colors: NDArray[np.uint32]) -> str:
+    """The most frequent of some colours (3, n)."""
+    found, counts = np.unique(colors[0] << 16 | colors[1] << 8 | colors[2], return_counts=True)
+    ranked: Sequence[int] = np.argsort(-counts)[:5].tolist()
+    return ", ".join(f"#{found[place]:06X} ({counts[place]} pixels)" for place in ranked)
+
+
+def _repaired(file: Path, what: str, value: str) -> None:
+    notice("note", file, what, value=value, fix="nothing, if that is meant; docs/inputs.md has the rules")
+
+
+def _has_color_table(file: Path) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(file) as dataset:
+            return any(kind == rasterio.enums.ColorInterp.palette for kind in dataset.colorinterp)

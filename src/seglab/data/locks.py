@@ -1,0 +1,54 @@
+"""Locks on files that end with the process that holds them, also when it is killed.
+
+Advisory locks of the system (flock), which its forked children share; where there are none, nothing is locked.
+"""
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
+
+
+def hold(file: Path) -> IO[str] | None:
+    """Say that something is in use as long as the stream lives; waits while another process has it for itself.
+
+    Args:
+        file: made when missing; its time of change is set to now.
+
+    Returns:
+        The stream, or None where the file cannot be written, such as in a folder of somebody else.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        stream = file.open("a", encoding="utf-8")
+        os.utime(file)
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_SH)
+    except OSError:
+        return None
+    return stream
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[bool]:
+    """Whether nobody holds a file; if so, all who want to hold it wait for the end of the block.
+
+    Args:
+        file: made when missing.
+    """
+    if fcntl is None:
+        yield True
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_alone = True
+        except OSError:
+            is_alone = False
+        yield is_alone
