@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.dealing import Held
 from seglab.data.formats import photo
 from seglab.data.phantoms import membranes
 from seglab.data.photos import PhotoData
@@ -58,9 +59,9 @@ class EMData(PhotoData):
         """Cells with dark membranes that drift from slice to slice."""
         membranes.write(folder)
 
-    def draw_splits(self, group_sizes: Mapping[str, int]) -> Splits:
+    def draw_splits(self, groups: Mapping[str, Held]) -> Splits:
         """Blocks of the stack in the order of the slices' numbers."""
-        return block_splits(group_sizes, val_fraction=self.val_fraction, test_fraction=self.test_fraction)
+        return block_splits(groups, val_fraction=self.val_fraction, test_fraction=self.test_fraction)
 
     def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
         """Read a slice as grey values from 0 to 255: (1, 1, H, W)."""

@@ -1,7 +1,6 @@
 """SegmentationData: from a root folder to batches, whatever the kind of data; one subclass per data set."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from seglab.data.augment import Augment
 from seglab.data.checks import check_channels, check_fits, check_numbers, check_same_channels, check_unique
 from seglab.data.contents import key_of
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
+from seglab.data.dealing import Held, held_by
 from seglab.data.findings import Findings
 from seglab.data.formats.volumes import DicomLabels
 from seglab.data.intensity import combine
@@ -164,10 +164,10 @@ class SegmentationData(DataSource, LightningDataModule):
             )
         return self._spec
 
-    def draw_splits(self, group_sizes: Mapping[str, int]) -> Splits:
+    def draw_splits(self, groups: Mapping[str, Held]) -> Splits:
         """Share out groups at random; a data set with an order of its own overrides this."""
         fractions = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
-        return make_splits(group_sizes, **fractions, seed=self.split_seed)
+        return make_splits(groups, **fractions, seed=self.split_seed)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random patches, equally many on each rank."""
@@ -240,24 +240,22 @@ class SegmentationData(DataSource, LightningDataModule):
         return cases
 
     def _split(self, store_folder: Path) -> Splits:
-        sizes = Counter(record.group for record in self.store.records)
+        groups = held_by(self.store.records)
         if self.split_file is not None:
             file = Path(self.split_file)
         elif self.declared is not None:
-            kept = {
-                split: tuple(group for group in groups if group in sizes) for split, groups in self.declared.items()
-            }
+            kept = {split: tuple(name for name in names if name in groups) for split, names in self.declared.items()}
             file = store_folder / f"split-declared-{key_of(kept)}.json"
             write_splits(file, kept)
         else:
             name = f"split-seed{self.split_seed}-val{self.val_fraction:g}-test{self.test_fraction:g}.json"
             file = store_folder / name
             if not file.is_file():
-                write_splits(file, self.draw_splits(sizes))
-        splits = read_splits(file, set(sizes))
+                write_splits(file, self.draw_splits(groups))
+        splits = read_splits(file, set(groups))
         if self.fold is None:
             return splits
-        return fold_of(splits, self.fold, self.n_folds, group_sizes=sizes, in_blocks=self.splits_in_blocks)
+        return fold_of(splits, self.fold, self.n_folds, groups=groups, in_blocks=self.splits_in_blocks)
 
     def _members(self, groups: tuple[str, ...]) -> tuple[Record, ...]:
         return tuple(record for record in self.store.records if record.group in set(groups))

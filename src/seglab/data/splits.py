@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from seglab.data.dealing import Held, deal
 from seglab.data.integrity import shorten
 from seglab.errors import ConfigError, DataError
 from seglab.files import write_text
@@ -17,14 +18,14 @@ Splits = dict[str, tuple[str, ...]]
 """Group names of each split."""
 
 
-def make_splits(group_sizes: Mapping[str, int], *, val_fraction: float, test_fraction: float, seed: int) -> Splits:
-    """Share out groups so that the case counts come close to the fractions.
+def make_splits(groups: Mapping[str, Held], *, val_fraction: float, test_fraction: float, seed: int) -> Splits:
+    """Share out groups so that the cases, and those that show each class, come close to the fractions.
 
-    Groups come in an order drawn from the seed. Each wanted split gets one group first, then each further group goes to
-    the split that lacks most cases. The order depends on the seed and the group names alone, not on the platform.
+    Groups come in an order drawn from the seed and their names alone, not from the platform. Each wanted split gets one
+    group first, the others are dealt out by what they hold (`deal`).
 
     Args:
-        group_sizes: number of cases of each group.
+        groups: what each group holds.
         val_fraction: share of cases for validation, 0 for none.
         test_fraction: share of cases for the test, 0 for none.
         seed: any integer.
@@ -36,20 +37,16 @@ def make_splits(group_sizes: Mapping[str, int], *, val_fraction: float, test_fra
     if not (min(val_fraction, test_fraction) >= 0 and fractions["train"] > 1e-9):
         raise _nothing_to_train_on(val_fraction, test_fraction)
     wanted = [split for split in reversed(SPLITS) if fractions[split] > 0]
-    if len(group_sizes) < len(wanted):
+    if len(groups) < len(wanted):
         raise DataError(
             "there are fewer groups than splits",
-            given=f"{len(group_sizes)} group(s) ({', '.join(sorted(group_sizes))}) for {', '.join(sorted(wanted))}",
+            given=f"{len(groups)} group(s) ({', '.join(sorted(groups))}) for {', '.join(sorted(wanted))}",
             allowed="at least one group (patient, photo or scene) for each split",
             fix="add data, or set data.val_fraction=0 (the last checkpoint is kept) or data.test_fraction=0",
         )
-    lacking = {split: fractions[split] * sum(group_sizes.values()) for split in wanted}
-    chosen: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for number, group in enumerate(sorted(group_sizes, key=lambda name: _draw(seed, name))):
-        split = wanted[number] if number < len(wanted) else max(lacking, key=lambda name: lacking[name])
-        chosen[split].append(group)
-        lacking[split] -= group_sizes[group]
-    return {split: tuple(sorted(groups)) for split, groups in chosen.items()}
+    order = sorted(groups, key=lambda name: _draw(seed, name))
+    dealt = deal(groups, order, {split: fractions[split] for split in wanted}, one_each=True)
+    return {split: tuple(sorted(dealt.get(split, ()))) for split in SPLITS}
 
 
 def block_splits(groups: Iterable[str], *, val_fraction: float, test_fraction: float) -> Splits:
@@ -98,39 +95,35 @@ def declared_splits(cases: Sequence[Case]) -> Splits | None:
     return {split: tuple(sorted(groups)) for split, groups in members.items()}
 
 
-def fold_of(splits: Splits, fold: int, n_folds: int, *, group_sizes: Mapping[str, int], in_blocks: bool) -> Splits:
+def fold_of(splits: Splits, fold: int, n_folds: int, *, groups: Mapping[str, Held], in_blocks: bool) -> Splits:
     """Another share-out of train and val: fold `fold` of `n_folds` validates, the others train, the test stays.
 
     Args:
         splits: the test groups, and train and val, which are joined and cut anew.
         fold: from 0.
         n_folds: from 2.
-        group_sizes: number of cases of each group; folds get about equally many cases.
+        groups: what each group holds; folds get about equally many cases, and equally many that show each class.
         in_blocks: keep neighbours of an ordered stack together; else the order of names decides nothing.
 
     Raises:
         DataError: more folds than groups.
     """
-    groups = sorted(
-        (*splits["train"], *splits["val"]), key=_natural if in_blocks else lambda name: _draw(n_folds, name)
-    )
-    if len(groups) < n_folds:
+    rest = sorted((*splits["train"], *splits["val"]), key=_natural if in_blocks else lambda name: _draw(n_folds, name))
+    if len(rest) < n_folds:
         raise DataError(
             "there are fewer groups than folds",
-            given=f"data.n_folds={n_folds}, {len(groups)} group(s) beside the test",
+            given=f"data.n_folds={n_folds}, {len(rest)} group(s) beside the test",
             allowed="at least one group (patient, photo or scene) for each fold",
-            fix=f"set data.n_folds={max(2, len(groups))}",
+            fix=f"set data.n_folds={max(2, len(rest))}",
         )
     if in_blocks:
-        starts = [round(number * len(groups) / n_folds) for number in range(n_folds + 1)]
-        chosen = groups[starts[fold] : starts[fold + 1]]
+        starts = [round(number * len(rest) / n_folds) for number in range(n_folds + 1)]
+        chosen = rest[starts[fold] : starts[fold + 1]]
     else:
-        chosen = _even_parts(groups, group_sizes, n_folds)[fold]
-    return {
-        "train": tuple(sorted(set(groups) - set(chosen))),
-        "val": tuple(sorted(chosen)),
-        "test": splits["test"],
-    }
+        largest_first = sorted(rest, key=lambda name: -groups[name][0])
+        held = {name: groups[name] for name in rest}
+        chosen = deal(held, largest_first, dict.fromkeys(range(n_folds), 1 / n_folds), one_each=False)[fold]
+    return {"train": tuple(sorted(set(rest) - set(chosen))), "val": tuple(sorted(chosen)), "test": splits["test"]}
 
 
 def check_fold(fold: int | None, n_folds: int) -> None:
@@ -173,14 +166,6 @@ def read_splits(file: Path, groups: set[str]) -> Splits:
 def write_splits(file: Path, splits: Splits) -> None:
     """Write a split file; it is reused by every later run on the same data and settings."""
     write_text(file, json.dumps(splits, indent=2) + "\n")
-
-
-def _even_parts(groups: Iterable[str], sizes: Mapping[str, int], n_parts: int) -> list[list[str]]:
-    """The largest group first, each to the part with the fewest cases so far, which then has the fewest groups."""
-    parts: list[list[str]] = [[] for _ in range(n_parts)]
-    for group in sorted(groups, key=lambda name: -sizes[name]):
-        min(parts, key=lambda part: (sum(sizes[name] for name in part), len(part))).append(group)
-    return parts
 
 
 def _nothing_to_train_on(val_fraction: float, test_fraction: float) -> DataError:
