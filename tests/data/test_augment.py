@@ -1,115 +1,144 @@
-import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from augment_parts import SPECS, only, painted, sample
 
-from seglab.data.augment import Augment, warp
+from seglab.data.augment import CHANCES, SIZES, Augment
+from seglab.data.intensity import normalise
 from seglab.errors import ConfigError
 
-OFF = {"flip": 0.0, "turn": 0.0, "affine": 0.0, "intensity": 0.0}
-SIZES = [(32, 32), (40, 24), (12, 32, 32)]
+CONF = Path(__file__).resolve().parents[2] / "conf/augment"
+EVERYTHING = dict.fromkeys(CHANCES, 1.0) | {
+    "shear_deg": 10.0,
+    "translate": 0.2,
+    "rotate_deg": 90.0,
+    "scale": 1.0,
+    "flip": 0.5,
+}
 
 
-def labelled(size: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """An image whose first channel shows the mask, so that both must move together."""
-    mask = torch.zeros(size, dtype=torch.int64)
-    mask[..., 3:13, 5:11] = 1
-    mask[..., 5:8, 6:8] = 2
-    mask[..., -4:, :] = 255
-    return torch.stack([mask.float(), torch.ones(size)]), mask
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
-def test_nothing_changes_when_all_is_off() -> None:
-    image, mask = labelled((32, 24))
-    moved = Augment(**OFF)(image, mask, np.random.default_rng(0))
-    assert torch.equal(moved[0], image) and torch.equal(moved[1], mask)
+@pytest.mark.parametrize("name", SPECS)
+def test_a_sample_is_only_normalised_when_all_is_off(name: str) -> None:
+    image, mask, spec = sample(name)
+    values, labels = only()(image, mask, spec, rng())
+    assert torch.equal(values, normalise(image, spec.intensity)) and np.array_equal(labels, mask)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("chance", sorted(set(CHANCES) - {"flip", "turn"}))
+@pytest.mark.parametrize("name", SPECS)
+def test_a_change_of_size_zero_changes_nothing(name: str, chance: str) -> None:
+    image, mask, spec = sample(name)
+    nothing = dict.fromkeys(SIZES, 0.0) | {"coarsest": 1.0, "cutout_size": 0.0}
+    values, labels = only(**{chance: 1.0} | nothing)(image, mask, spec, rng())
+    plain = normalise(image, spec.intensity)
+    if chance == "cutout":
+        assert (values != plain).sum() <= 4 * len(image) * spec.n_slices  # boxes have a pixel at least
+    else:
+        assert torch.allclose(values, plain, atol=1e-5)
+    assert np.array_equal(labels, mask)
+
+
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("seed", range(6))
-def test_flips_and_quarter_turns_move_image_and_mask_alike(size: tuple[int, ...], seed: int) -> None:
-    image, mask = labelled(size)
-    moved, labels = Augment(**OFF | {"flip": 0.5, "turn": 1.0})(image, mask, np.random.default_rng(seed))
-    assert moved.shape == image.shape and torch.equal(moved[0].long(), labels)
-    assert torch.equal(labels.unique(return_counts=True)[1], mask.unique(return_counts=True)[1])
+def test_no_label_comes_into_being_and_sizes_and_types_stay(name: str, seed: int) -> None:
+    image, mask, spec = sample(name)
+    before = image.copy(), mask.copy()
+    values, labels = Augment(**EVERYTHING)(image, mask, spec, rng(seed))
+    assert set(labels.unique().tolist()) <= set(np.unique(mask).tolist())
+    assert values.shape == image.shape and labels.shape == mask.shape
+    assert values.dtype == torch.float32 and labels.dtype == torch.uint8 and values.isfinite().all()
+    assert values.is_contiguous() and labels.is_contiguous()
+    assert np.array_equal(image, before[0]) and np.array_equal(mask, before[1])
 
 
-def test_every_axis_is_flipped_in_half_of_the_draws() -> None:
-    corner = torch.zeros((2, 2, 2), dtype=torch.int64)
-    corner[0, 0, 0] = 1
-    rng, places = np.random.default_rng(0), torch.zeros(2, 2, 2)
-    for _ in range(400):
-        places += Augment(**OFF | {"flip": 0.5})(corner[None].float(), corner, rng)[1]
-    assert places.min() > 25  # 50 expected in each corner
+@pytest.mark.parametrize("name", SPECS)
+def test_without_ignored_pixels_none_appears_at_the_borders(name: str) -> None:
+    image, mask, spec = sample(name)
+    mask = np.where(mask == 255, 0, mask)
+    for seed in range(5):
+        labels = only(affine=1, rotate_deg=45, scale=1, translate=0.3, elastic=1)(image, mask, spec, rng(seed))[1]
+        assert labels.max() <= 2
 
 
-def test_the_warp_rotates_and_enlarges_about_the_centre() -> None:
-    mask = torch.zeros((41, 61), dtype=torch.int64)
-    mask[20, 40] = 1  # 10 pixels right of the centre (20, 30)
-    enlarged = warp(mask[None].float(), mask, 0.0, 2.0)[1]
-    assert enlarged[20, 50] == 1 and enlarged.sum() in range(2, 10)
-    turned = warp(mask[None].float(), mask, math.pi / 2, 1.0)[1]
-    assert (turned[10, 30] + turned[30, 30]) == 1 and turned.sum() == 1  # not squeezed by the aspect ratio
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("seed", range(4))
+def test_image_and_mask_stay_aligned(name: str, seed: int) -> None:
+    _, mask, spec = sample(name, 64, 64)
+    image = np.repeat(painted(mask, name), spec.n_slices, axis=1)
+    moves = only(flip=0.5, turn=0.5, affine=1, shear_deg=10, translate=0.1, elastic=1)
+    values, labels = moves(image, mask, spec, rng(seed))
+    low, high = (normalise(np.full_like(image, v), spec.intensity) for v in (0, 100))
+    share = (values - low) / (high - low)
+    certain = (share < 0.01) | (share > 0.99)  # away from interpolated edges
+    assert certain.float().mean() > 0.7
+    assert torch.equal(share.round()[certain], (labels == 1).float().expand_as(share)[certain])
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("angle", "zoom"), [(0.4, 1.2), (-1.1, 0.8), (0.0, 1.25)])
-def test_the_warp_moves_image_and_mask_alike(size: tuple[int, ...], angle: float, zoom: float) -> None:
-    _, mask = labelled(size)
-    mask = (mask == 1).long()
-    image, labels = warp(mask[None].float(), mask, angle, zoom)
-    assert image.shape == (1, *size) and labels.shape == size
-    certain = (image[0] < 0.01) | (image[0] > 0.99)  # away from bilinear edges
-    assert certain.float().mean() > 0.7 and torch.equal(image[0][certain].round().long(), labels[certain])
-
-
-def test_the_warp_by_nothing_is_the_identity_and_a_volume_moves_slice_by_slice() -> None:
-    image, mask = labelled((6, 24, 40))
-    same = warp(image, mask, 0.0, 1.0)
-    assert torch.allclose(same[0], image, atol=1e-3) and torch.equal(same[1], mask)
-    mask[3] = 1
-    moved = warp(image, mask, 0.3, 1.1)[1]
-    assert (moved[3] == 1).all() and torch.equal(moved[2], warp(image[:, 2], mask[2], 0.3, 1.1)[1])
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("seed", range(8))
-def test_no_label_comes_into_being_and_shapes_and_types_stay(size: tuple[int, ...], seed: int) -> None:
-    image, mask = labelled(size)
-    augment = Augment(flip=0.5, turn=0.5, affine=1.0, rotate_deg=90.0, scale=1.0, intensity=1.0)
-    moved, labels = augment(image, mask, np.random.default_rng(seed))
-    assert set(labels.unique().tolist()) <= set(mask.unique().tolist())
-    assert moved.shape == image.shape and labels.shape == mask.shape
-    assert moved.dtype == torch.float32 and labels.dtype == torch.int64 and moved.isfinite().all()
-
-
-def test_the_generator_alone_decides() -> None:
-    image, mask = labelled((32, 32))
-    first, again, other = (Augment()(image, mask, np.random.default_rng(seed)) for seed in (1, 1, 2))
+@pytest.mark.parametrize("name", SPECS)
+def test_the_generator_alone_decides(name: str) -> None:
+    image, mask, spec = sample(name)
+    augment = Augment(**EVERYTHING)
+    first, again, other = (augment(image, mask, spec, rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
 
 
-def test_the_given_tensors_are_left_alone() -> None:
-    image, mask = labelled((32, 32))
-    before = image.clone(), mask.clone()
-    Augment(affine=1.0, intensity=1.0)(image, mask, np.random.default_rng(0))
-    assert torch.equal(image, before[0]) and torch.equal(mask, before[1])
+def test_every_axis_is_flipped_in_half_of_the_draws() -> None:
+    spec, draws, places = SPECS["ct volume"], rng(), np.zeros((2, 2, 2))
+    corner = np.zeros((2, 2, 2), np.uint8)
+    corner[0, 0, 0] = 1
+    for _ in range(400):
+        places += only(flip=0.5)(corner[None], corner, spec, draws)[1].numpy()
+    assert places.min() > 25  # 50 expected in each corner
 
 
-def test_brightness_and_contrast_stay_within_their_limits_and_spare_the_mask() -> None:
-    image, mask = torch.ones((1, 16, 16)), torch.ones((16, 16), dtype=torch.int64)
-    augment = Augment(**OFF | {"intensity": 1.0}, brightness=0.2, contrast=0.1, noise=0.0)
-    values = torch.stack([augment(image, mask, np.random.default_rng(seed))[0] for seed in range(50)])
-    assert 0.7 <= values.min() < 0.85 and 1.15 < values.max() <= 1.3
-    assert (values.std(dim=(1, 2, 3)) < 1e-6).all()
+def test_the_slices_of_a_stack_keep_their_order() -> None:
+    spec = SPECS["ct stack"]
+    image = np.broadcast_to(np.arange(5, dtype=np.int16)[None, :, None, None] * 10, (1, 5, 16, 16))
+    for seed in range(8):
+        values, _ = only(flip=1, affine=1)(image, np.zeros((1, 16, 16), np.uint8), spec, rng(seed))
+        assert (values[0].diff(dim=0) > 0).all()
+
+
+def test_quarter_turns_are_for_squares() -> None:
+    image, mask, spec = sample("photo", 24, 32)
+    assert np.array_equal(only(turn=1)(image, mask, spec, rng())[1], mask)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("flip", 1.5), ("turn", -0.1), ("affine", 2), ("intensity", float("nan")), ("noise", -1), ("scale", -0.2)],
+    [
+        *(("flip", 1.5), ("turn", -0.1), ("affine", 2), ("intensity", float("nan")), ("noise_std", -1)),
+        *(("scale", -0.2), ("coarsest", 0.5), ("cutout_boxes", 0), ("cutout_size", 1.1), ("elastic_step_px", 0)),
+    ],
 )
 def test_arguments_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"augment\.{name} is out of range"):
         Augment(**{name: value})
+
+
+def test_a_deformation_that_would_fold_is_refused_with_the_step_that_does_not() -> None:
+    with pytest.raises(ConfigError, match=r"would fold[\s\S]*at most 15\.6 pixels[\s\S]*augment\.elastic_step_px=41"):
+        Augment(elastic=0.5, elastic_px=20)
+    assert Augment(elastic=0.5, elastic_px=20, elastic_step_px=41) and Augment(elastic=0.0, elastic_px=20)
+
+
+def preset(name: str) -> dict[str, Any]:
+    content = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    return {key: value for key, value in content.items() if key != "_target_"}
+
+
+def test_the_default_preset_is_that_of_the_class_and_the_others_keep_their_order() -> None:
+    assert Augment(**preset("default")) == Augment()
+    light, default, strong = (preset(name) for name in ("light", "default", "strong"))
+    for key in (*CHANCES, *SIZES):
+        assert light[key] <= default[key] <= strong[key], key
+    assert {key for key in CHANCES if preset("flips")[key]} == {"flip"}

@@ -1,33 +1,78 @@
-"""Augmentation of image and mask together, on the normalised patch; in 3-D the affine map works in the slice plane."""
+"""Augmentation of image and mask together: what is drawn, and in which order it is applied to a stored sample.
+
+Geometry first, as one map with one interpolation (augment_motion.py), then what optics and scanner do
+(augment_optics.py), then the values, for 8-bit images by a table of 256 entries that normalises as well
+(augment_values.py), then noise.
+"""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from seglab.data.augment_motion import Motion, linear_map, n_controls
+from seglab.data.augment_optics import add_noise, blur, coarsen, cut_out
+from seglab.data.augment_values import Shade, color_matrix, recolor
 from seglab.errors import ConfigError
+from seglab.spec import DataSpec
+
+FOLDS_ABOVE = 2.05
+"""Control points that move at most their distance divided by this fold nothing (Choi and Lee 2000: 2.0464 in 2-D)."""
+
+CHANCES = ("flip", "turn", "affine", "elastic", "coarse", "blur", "intensity", "color", "hu_shift", "noise", "cutout")
+SIZES = (
+    *("rotate_deg", "scale", "shear_deg", "translate", "elastic_px", "blur_px"),
+    *("brightness", "contrast", "gamma", "saturation", "hue_deg", "channel_gain", "shift_hu", "noise_std"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Flips, rotation, scaling, brightness, contrast and noise.
+    """Augmentation of training samples, in 2-D and 3-D; all is drawn from the generator that comes with the call.
+
+    In 3-D the affine and elastic maps, blur and loss of resolution work in the slice plane. Borders are mirrored.
 
     Args:
         flip: probability of a flip, per spatial axis.
         turn: probability of a quarter turn in the plane (square patches only).
-        affine: probability of a rotation with scaling.
+        affine: probability of rotation, scaling, shear and translation.
         rotate_deg: largest rotation angle, degrees.
         scale: largest relative change of size; 0.25 draws from 1/1.25 to 1.25.
-        intensity: probability of a change of brightness and contrast, per channel group.
+        shear_deg: largest shear angle, degrees.
+        translate: largest translation, as a share of the patch.
+        elastic: probability of an elastic deformation by cubic B-splines.
+        elastic_px: largest displacement of a control point along each axis, pixels.
+        elastic_step_px: distance of the control points, pixels.
+        coarse: probability of a loss of resolution.
+        coarsest: largest factor of that loss; 2 halves the resolution.
+        blur: probability of a Gaussian blur.
+        blur_px: largest standard deviation of the blur, pixels.
+        intensity: probability of a change of brightness, contrast and gamma.
         brightness: largest shift, in standard deviations of the data.
         contrast: largest relative change of contrast.
-        noise: largest standard deviation of added noise, in standard deviations of the data.
+        gamma: largest relative change of the exponent; 0.5 draws from 1/1.5 to 1.5. It bends the range of 8 bits, of
+            the HU window, or of three standard deviations about the mean, and nothing beyond.
+        color: probability of a change of saturation and hue (photos with three channels) or of the gain of each
+            channel (rasters); volumes have no colour.
+        saturation: largest relative change of saturation.
+        hue_deg: largest turn of the hue, degrees.
+        channel_gain: largest relative change of a channel.
+        hu_shift: probability of a shift of all values of a CT within its HU window; other data has no such window.
+        shift_hu: largest shift, HU.
+        noise: probability of added Gaussian noise.
+        noise_std: its largest standard deviation, in standard deviations of the data.
+        noise_pool: take the noise from a shared pool at a random place, 50 times faster; false draws it anew.
+        cutout: probability of boxes that are set to the mean of the data; the mask keeps what they hide.
+        cutout_boxes: largest number of boxes.
+        cutout_size: largest side of a box, as a share of the patch.
 
     Raises:
-        ConfigError: a probability outside [0, 1] or a negative size.
+        ConfigError: a probability outside [0, 1], a negative size, or a deformation that would fold.
     """
 
     flip: float = 0.5
@@ -35,73 +80,148 @@ class Augment:
     affine: float = 0.5
     rotate_deg: float = 20.0
     scale: float = 0.25
+    shear_deg: float = 0.0
+    translate: float = 0.0
+    elastic: float = 0.0
+    elastic_px: float = 8.0
+    elastic_step_px: int = 32
+    coarse: float = 0.1
+    coarsest: float = 2.0
+    blur: float = 0.1
+    blur_px: float = 1.0
     intensity: float = 0.5
     brightness: float = 0.3
     contrast: float = 0.25
-    noise: float = 0.1
+    gamma: float = 0.25
+    color: float = 0.2
+    saturation: float = 0.3
+    hue_deg: float = 10.0
+    channel_gain: float = 0.1
+    hu_shift: float = 0.2
+    shift_hu: float = 20.0
+    noise: float = 0.5
+    noise_std: float = 0.1
+    noise_pool: bool = True
+    cutout: float = 0.0
+    cutout_boxes: int = 4
+    cutout_size: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("flip", "turn", "affine", "intensity"):
-            _check_range(name, getattr(self, name), 1.0)
-        for name in ("rotate_deg", "scale", "brightness", "contrast", "noise"):
-            _check_range(name, getattr(self, name), math.inf)
+        for name in (*CHANCES, "cutout_size"):
+            _check_range(name, getattr(self, name), 0, 1)
+        for name in SIZES:
+            _check_range(name, getattr(self, name), 0, math.inf)
+        for name in ("coarsest", "cutout_boxes", "elastic_step_px"):
+            _check_range(name, getattr(self, name), 1, math.inf)
+        if self.elastic > 0 and self.elastic_px * FOLDS_ABOVE > self.elastic_step_px:
+            raise ConfigError(
+                "the elastic deformation would fold the image",
+                given=f"augment.elastic_px={self.elastic_px} with control points each {self.elastic_step_px} pixels",
+                allowed=f"at most {self.elastic_step_px / FOLDS_ABOVE:.1f} pixels",
+                fix=f"set augment.elastic_step_px={math.ceil(self.elastic_px * FOLDS_ABOVE)}",
+            )
 
-    def __call__(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Draw one variant.
+    def __call__(
+        self, image: NDArray[Any], mask: NDArray[np.uint8], spec: DataSpec, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw one variant of a sample as it is stored.
 
         Args:
-            image: (C, *spatial) float32.
-            mask: (*spatial) integers.
+            image: (C, D, H, W) stored values; D are slices, in 2-D those that become channels.
+            mask: (D, H, W), in 2-D of one slice.
+            spec: dimensions, kind and intensity of the data.
             rng: the only source of randomness.
 
         Returns:
-            Image and mask of the same shapes; the mask holds no value it did not hold before.
+            Image (C, D, H, W) float32, normalised, and mask of the same sizes; the mask holds no value it did not hold
+            before, and what was given is left as it was.
         """
-        image, mask = self._flip(image, mask, rng)
-        if rng.random() < self.affine:
-            angle = math.radians(rng.uniform(-self.rotate_deg, self.rotate_deg))
-            zoom = math.exp(rng.uniform(-1, 1) * math.log1p(self.scale))
-            image, mask = warp(image, mask, angle, zoom)
-        if rng.random() < self.intensity:
-            image = self._shade(image, rng)
-        return image, mask
+        cv2.setNumThreads(0)  # the loader's processes share out the cores already
+        motion = self._motion(mask.shape, spec, rng)
+        image, labels = motion.move(image), motion.move_labels(mask)
+        image = self._through_optics(image, rng)
+        values = self._shade(spec, rng)(image, spec.intensity)
+        if _photo_in_color(image, spec) and _happens(self.color, rng):
+            matrix = color_matrix(_factor(self.saturation, rng), math.radians(_draw(self.hue_deg, rng)))
+            recolor(values, matrix, spec.intensity)
+        if _happens(self.noise, rng):
+            add_noise(values, rng.uniform(0, self.noise_std), rng, from_pool=self.noise_pool)
+        if _happens(self.cutout, rng):
+            n_boxes = int(rng.integers(1, self.cutout_boxes + 1))
+            cut_out(values, n_boxes, self.cutout_size, rng, is_deep=spec.spatial_dims == 3)
+        return torch.from_numpy(values), torch.from_numpy(labels)
 
-    def _flip(self, image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        axes = [axis for axis in range(-mask.ndim, 0) if rng.random() < self.flip]
-        turns = int(rng.integers(1, 4)) if rng.random() < self.turn and mask.shape[-1] == mask.shape[-2] else 0
-        image, mask = torch.flip(image, axes), torch.flip(mask, axes)
-        return torch.rot90(image, turns, (-2, -1)), torch.rot90(mask, turns, (-2, -1))
+    def _motion(self, shape: tuple[int, ...], spec: DataSpec, rng: np.random.Generator) -> Motion:
+        height, width = shape[-2:]
+        flips = tuple(_happens(self.flip, rng) for _ in range(spec.spatial_dims))
+        turns = int(rng.integers(1, 4)) if height == width and _happens(self.turn, rng) else 0
+        linear, shift, bend = np.eye(2), np.zeros(2), None
+        if _happens(self.affine, rng):
+            linear = linear_map(
+                angle=math.radians(_draw(self.rotate_deg, rng)),
+                zoom=_ratio(self.scale, rng),
+                shear=math.radians(_draw(self.shear_deg, rng)),
+            )
+            shift = np.array([_draw(self.translate, rng) * width, _draw(self.translate, rng) * height])
+        if self.elastic_px and _happens(self.elastic, rng):
+            grid = [n_controls(length, self.elastic_step_px) for length in (height, width)]
+            bend = rng.uniform(-self.elastic_px, self.elastic_px, (2, *grid))
+        return Motion(
+            size=(height, width),
+            flips=(False, False, False)[spec.spatial_dims :] + flips,
+            turns=turns,
+            linear=linear,
+            shift=shift,
+            bend=bend,
+            step=self.elastic_step_px,
+        )
 
-    def _shade(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        gain = 1 + rng.uniform(-self.contrast, self.contrast)
-        shift = rng.uniform(-self.brightness, self.brightness)
-        sigma = rng.uniform(0, self.noise)
-        noise = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
-        return image * gain + shift + noise * sigma
+    def _through_optics(self, image: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+        if self.coarsest > 1 and _happens(self.coarse, rng):
+            image = coarsen(image, rng.uniform(1, self.coarsest))
+        if self.blur_px and _happens(self.blur, rng):
+            image = blur(image, rng.uniform(0.3, 1) * self.blur_px)
+        return image
+
+    def _shade(self, spec: DataSpec, rng: np.random.Generator) -> Shade:
+        shifted = spec.kind == "volume" and spec.intensity.low is not None and spec.intensity.high is not None
+        hu = _draw(self.shift_hu, rng) if shifted and _happens(self.hu_shift, rng) else 0.0
+        gains = None
+        if spec.kind == "raster" and _happens(self.color, rng):
+            gains = 1 + self.channel_gain * rng.uniform(-1, 1, len(spec.intensity.mean))
+        if not _happens(self.intensity, rng):
+            return Shade(hu=hu, gains=gains)
+        gamma, contrast, shift = _ratio(self.gamma, rng), _factor(self.contrast, rng), _draw(self.brightness, rng)
+        return Shade(hu=hu, gains=gains, gamma=gamma, contrast=contrast, brightness=shift)
 
 
-def warp(image: Tensor, mask: Tensor, angle: float, zoom: float) -> tuple[Tensor, Tensor]:
-    """Rotate by `angle` (radians) and enlarge by `zoom` about the centre of the plane; borders are mirrored.
-
-    Shape:
-        image (C, *spatial), mask (*spatial) -> the same; the image bilinear, the mask by the nearest pixel.
-    """
-    height, width = mask.shape[-2:]
-    cos, sin, aspect = math.cos(angle) / zoom, math.sin(angle) / zoom, height / width
-    theta = torch.tensor([[[cos, -sin * aspect, 0.0], [sin / aspect, cos, 0.0]]])
-    grid = F.affine_grid(theta, [1, 1, height, width], align_corners=False)  # (1, H, W, 2)
-    planes = image.reshape(1, -1, height, width)  # (1, C * D, H, W)
-    labels = mask.reshape(1, -1, height, width).float()
-    image = F.grid_sample(planes, grid, mode="bilinear", padding_mode="reflection", align_corners=False).view_as(image)
-    labels = F.grid_sample(labels, grid, mode="nearest", padding_mode="reflection", align_corners=False)
-    return image, labels.view_as(mask).to(mask.dtype)
+def _happens(chance: float, rng: np.random.Generator) -> bool:
+    return chance > 0 and rng.random() < chance
 
 
-def _check_range(name: str, value: float, upper: float) -> None:
-    if not 0 <= value <= upper:
+def _draw(largest: float, rng: np.random.Generator) -> float:
+    """Evenly from -largest to largest."""
+    return largest * (2 * rng.random() - 1)
+
+
+def _factor(largest: float, rng: np.random.Generator) -> float:
+    return 1 + _draw(largest, rng)
+
+
+def _ratio(largest: float, rng: np.random.Generator) -> float:
+    """Evenly in the logarithm from 1 / (1 + largest) to 1 + largest."""
+    return math.exp(_draw(math.log1p(largest), rng))
+
+
+def _photo_in_color(image: NDArray[Any], spec: DataSpec) -> bool:
+    return spec.kind == "photo" and len(image) == 3
+
+
+def _check_range(name: str, value: float, lower: float, upper: float) -> None:
+    if not lower <= value <= upper:
         raise ConfigError(
             f"augment.{name} is out of range",
-            given=f"{value}",
-            allowed="0 to 1" if upper == 1 else "0 or more",
-            fix=f"set augment.{name}=0 to switch it off",
+            given=f"augment.{name}={value}",
+            allowed=f"{lower} or more" if upper == math.inf else f"{lower} to {upper}",
+            fix=f"set augment.{name}={lower}, which changes nothing",
         )

@@ -16,7 +16,7 @@ from seglab.data.intensity import normalise
 from seglab.data.maps import distance_maps
 from seglab.data.sampling import generator, patch_start
 from seglab.data.store import Record, Store
-from seglab.inference.cases import stack_slices
+from seglab.inference.cases import slice_indices
 from seglab.spec import IGNORE_INDEX, DataSpec
 
 Batch = dict[str, Any]
@@ -80,10 +80,12 @@ class PatchDataset(Dataset[Batch]):
         record = self.records[int(np.searchsorted(self.ends, place, side="right"))]
         aimed = rng.random() < self.foreground_fraction
         start = patch_start(rng, record.shape[1:], self.size, self.store.foreground(record.id) if aimed else None)
-        image, mask = read_region(self.store, Region(record, start, self.size), self.spec)
-        if self.augment is not None:
-            image, mask = self.augment(image, mask, rng)
-        return _sample(image.contiguous(), mask.contiguous(), record.id, self.map_names)
+        region = Region(record, start, self.size)
+        if self.augment is None:
+            image, mask = read_region(self.store, region, self.spec)
+        else:
+            image, mask = _as_input(*self.augment(*_read(self.store, region, self.spec), self.spec, rng), self.spec)
+        return _sample(image, mask, record.id, self.map_names)
 
 
 class RegionDataset(Dataset[Batch]):
@@ -158,15 +160,26 @@ def read_region(store: Store, region: Region, spec: DataSpec) -> tuple[Tensor, T
     Returns:
         2-D: image (C * n_slices, H, W), mask (H, W). 3-D: image (C, D, H, W), mask (D, H, W).
     """
+    image, mask = _read(store, region, spec)
+    return _as_input(normalise(image, spec.intensity), _labels(mask), spec)
+
+
+def _read(store: Store, region: Region, spec: DataSpec) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Stored values and labels of one box: (C, D, H, W), (D, H, W); in 2-D D are the slices that become channels."""
     image, mask, (z, y, x) = store.image(region.record.id), store.mask(region.record.id), region.start
+    labels = _crop(mask, region.start, region.size, "constant")
     if spec.spatial_dims == 3:
-        cut = normalise(_crop(image, region.start, region.size, "edge"), spec.intensity)
-        return cut, _labels(_crop(mask, region.start, region.size, "constant"))
-    reach = spec.n_slices // 2
-    first, last = max(z - reach, 0), min(z + reach, image.shape[1] - 1)
-    slab = _crop(image, (first, y, x), (last - first + 1, *region.size[1:]), "edge")
-    stacked = stack_slices(normalise(slab, spec.intensity), z - first, spec.n_slices)
-    return stacked, _labels(_crop(mask, region.start, region.size, "constant"))[0]
+        return _crop(image, region.start, region.size, "edge"), labels
+    near = slice_indices(z, image.shape[1], spec.n_slices)
+    slab = _crop(image, (near[0], y, x), (near[-1] - near[0] + 1, *region.size[1:]), "edge")
+    return slab[:, [index - near[0] for index in near]] if spec.n_slices > 1 else slab, labels
+
+
+def _as_input(image: Tensor, mask: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
+    """The sample as the network takes it: in 2-D the slices of (C, D, H, W) become channels, slice by slice."""
+    if spec.spatial_dims == 3:
+        return image, mask
+    return image.swapaxes(0, 1).flatten(0, 1), mask[0]
 
 
 def _sample(image: Tensor, mask: Tensor, case_id: str, map_names: tuple[str, ...]) -> Batch:

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from augment_parts import PHOTO, SPECS, only, sample
+
+from seglab.data.augment_optics import CHUNK, add_noise, blur, coarsen, cut_out
+from seglab.data.intensity import normalise
+
+KINDS = [np.uint8, np.float32]
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_blur_spreads_a_point_evenly_and_keeps_its_sum(dtype: type) -> None:
+    image = np.zeros((2, 1, 21, 21), dtype)
+    image[:, 0, 10, 10] = 250
+    blurred = blur(image, 1.0)
+    assert blurred.dtype == dtype and abs(float(blurred[0].sum()) - 250) < 12
+    assert np.array_equal(blurred, blurred[..., ::-1]) and blurred[0, 0, 10, 10] == pytest.approx(250 / 6.28, rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_coarsening_loses_fine_detail_and_keeps_size_mean_and_coarse_detail(dtype: type) -> None:
+    board = np.indices((32, 48)).sum(0) % 2 * 100  # squares of one pixel
+    halves = np.where(np.arange(48) < 24, 0, 100)
+    image = np.stack([board, np.broadcast_to(halves, board.shape)])[:, None].astype(dtype)
+    coarse = coarsen(image, 2.0)
+    assert coarse.shape == image.shape and coarse.dtype == dtype
+    assert np.ptp(coarse[0, 0, 4:-4, 4:-4].astype(float)) < 2 and abs(float(coarse[0].mean()) - 50) < 1
+    assert np.abs(coarse[1, 0, :, [4, 40]].astype(float) - [[0], [100]]).max() < 3
+
+
+@pytest.mark.parametrize("from_pool", [True, False])
+def test_noise_is_normal_of_the_given_width_and_new_in_each_draw(from_pool: bool) -> None:
+    rng, draws = np.random.default_rng(0), []
+    for _ in range(2):
+        values = np.zeros((3, 1, 128, 128), np.float32)
+        add_noise(values, 0.5, rng, from_pool=from_pool)
+        draws.append(values)
+    first, second = (draw.ravel() / 0.5 for draw in draws)
+    assert abs(first.mean()) < 0.02 and first.std() == pytest.approx(1, abs=0.02)
+    assert np.mean(np.abs(first) < 1) == pytest.approx(0.683, abs=0.01)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
+    assert abs(np.corrcoef(draws[0][0].ravel(), draws[0][1].ravel())[0, 1]) < 0.03  # of two channels
+
+
+def test_noise_reaches_every_value_of_a_large_sample() -> None:
+    values = np.zeros(CHUNK * 2 + 77, np.float32)
+    add_noise(values, 1.0, np.random.default_rng(3), from_pool=True)
+    assert np.count_nonzero(values) > values.size - 10 and values[-77:].std() == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize("is_deep", [True, False])
+def test_boxes_are_set_to_the_mean_and_no_larger_than_allowed(is_deep: bool) -> None:
+    values = np.ones((2, 10, 40, 40), np.float32)
+    cut_out(values, 1, 0.5, np.random.default_rng(1), is_deep=is_deep)
+    hidden = values == 0
+    assert np.array_equal(hidden[0], hidden[1]) and 0 < hidden[0].sum() <= 20 * 20 * (5 if is_deep else 10)
+    extent = [int(hidden[0].any(tuple({0, 1, 2} - {axis})).sum()) for axis in range(3)]
+    assert hidden[0].sum() == np.prod(extent) and (extent[0] == 10) is not is_deep
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_mask_keeps_what_boxes_hide_and_noise_covers(name: str) -> None:
+    image, mask, spec = sample(name)
+    values, labels = only(cutout=1, noise=1, blur=1, coarse=1)(image, mask, spec, np.random.default_rng(0))
+    assert np.array_equal(labels, mask) and (values == 0).any()
+    assert not torch.equal(values, normalise(image, spec.intensity))
+
+
+def test_noise_stays_within_its_largest_width() -> None:
+    image, mask, spec = np.full((3, 1, 64, 64), 120, np.uint8), np.zeros((1, 64, 64), np.uint8), SPECS["photo"]
+    plain = normalise(image, PHOTO)
+    widths = [
+        float((only(noise=1, noise_std=0.2)(image, mask, spec, np.random.default_rng(seed))[0] - plain).std())
+        for seed in range(30)
+    ]
+    assert min(widths) < 0.05 and 0.15 < max(widths) < 0.21
