@@ -46,7 +46,7 @@ class WindowSums:
         if self.sums.numel() == 0:
             self.sums = torch.zeros(len(logits), *self.shape, device=logits.device)
         weight = _window_weights(self.size, self.blending, self.sums.device)
-        target, values = part(self.sums, corner[1:], self.size), logits.to(self.sums)
+        target, values = part(self.sums, corner[1:], self.size), logits.to(self.sums).contiguous()
         depth, first = self.size[0], corner[0] % self.size[0]
         target[:, first:].addcmul_(values[:, : depth - first], weight[: depth - first])
         if first:

@@ -33,6 +33,7 @@ def labels_from_logits(logits: Tensor) -> Tensor:
     best = logits[:, 0]
     labels = torch.zeros(best.shape, dtype=torch.uint8, device=logits.device)
     for index in range(1, logits.shape[1]):
-        labels.masked_fill_(logits[:, index] > best, index)
+        is_larger = (logits[:, index] > best).view(torch.uint8)
+        labels = torch.maximum(labels, is_larger.mul_(index))  # index grows; a masked fill takes ten times as long
         best = torch.maximum(best, logits[:, index])
     return labels
