@@ -1,5 +1,6 @@
 """SegmentationTask: what a training, validation and test step of semantic segmentation does."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -12,9 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
-from seglab.inference.cases import CasePredictor
+from seglab.inference.cases import CasePredictor, Part
 from seglab.inference.labels import labels_from_logits
 from seglab.inference.network import Predict, WindowNetwork, unchanged
+from seglab.inference.postprocess import Postprocess, label_case
 from seglab.inference.windows import SlidingWindow
 from seglab.losses.composite import CompositeLoss
 from seglab.metrics.cases import case_scores, summarise
@@ -86,6 +88,8 @@ class SegmentationTask(LightningModule):
         self.val_matrix, self.test_matrix = ConfusionMatrix(names), ConfusionMatrix(names)
         self.case_rows: list[dict[str, Any]] = []
         self.counts: dict[str, list[list[int]]] = {}  # the last confusion matrix of each split, rows are the truth
+        self.on_part: Callable[[Part], None] | None = None  # sees each part of a case with its probabilities
+        self.postprocess: Postprocess | None = None  # of a run, where it was chosen
         self.test_scores: dict[str, float] = {}  # in full precision; Lightning's own log is float32
         self.check_net()
 
@@ -193,7 +197,7 @@ class SegmentationTask(LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Predict and score one whole case in its own grid."""
         batch = self.prepare(batch)
-        pred = self.predict_labels(batch["image"])
+        pred = self.predict_labels(batch["image"], batch["spacing"])
         self.test_matrix.update(pred, batch["mask"])
         counts = count(pred, batch["mask"], self.spec.num_classes)
         names, background, regions = self.spec.class_names, self.spec.has_background, self.spec.regions
@@ -211,13 +215,18 @@ class SegmentationTask(LightningModule):
         self.log_dict(per_case)
         self.test_scores = pooled | per_case
 
-    def predict_labels(self, image: Tensor) -> Tensor:
+    def predict_labels(self, image: Tensor, spacing: Sequence[float] = (1.0, 1.0, 1.0)) -> Tensor:
         """Labels of a whole case, the one way from image to labels in test and prediction.
 
-        Shape:
-            image (C, D, H, W), normalised -> labels (D, H, W) uint8.
+        Args:
+            image: (C, D, H, W), normalised.
+            spacing: distance of neighbouring pixels along (D, H, W); the postprocessing of volumes asks for it.
+
+        Returns:
+            (D, H, W) uint8.
         """
-        return self.predictor().labels(image)
+        pixel_size = math.prod(spacing) if self.spec.kind == "volume" else 1.0
+        return label_case(self.predictor(), image, self.postprocess, pixel_size, self.on_part)
 
     def predictor(self, prepare: Predict = unchanged) -> CasePredictor:
         """What labels whole cases, also part by part.
