@@ -68,6 +68,28 @@ def normalise(image: NDArray[Any], intensity: Intensity) -> Tensor:
     return values
 
 
+def normalise_windows(windows: Tensor, intensity: Intensity, device: torch.device) -> Tensor:
+    """Turn windows of stored values into network input, with the same arithmetic as `normalise`.
+
+    Args:
+        windows: (B, C, *window) of any number type; where slices are stacked C is a multiple of the image's channels.
+        intensity: of the training data.
+        device: where the result lies.
+
+    Returns:
+        (B, C, *window) float32.
+    """
+    values = windows.to(device, torch.float32, copy=True)
+    if intensity.low is not None or intensity.high is not None:
+        values.clamp_(intensity.low, intensity.high)
+    lines = _lines(intensity)
+    for index in range(values.shape[1]):
+        scale, shift = lines[index % len(lines)]
+        channel = values[:, index]
+        torch.add(shift.to(device), channel, alpha=scale, out=channel)
+    return values
+
+
 def _sums(values: NDArray[Any], low: float | None, high: float | None) -> tuple[float, float]:
     """Sum and sum of squares, in blocks: a CT as float64 would take gigabytes."""
     total = squares = 0.0

@@ -1,7 +1,7 @@
 """GeoTIFF rasters: bands with their grid and their nodata, labels written back onto the same grid."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,10 +48,10 @@ def read_raster(path: Path, *, require_crs: bool = True) -> tuple[NDArray[Any], 
     Raises:
         DataError: broken or cut file, complex numbers, too large, no CRS or no transform where they are required.
     """
-    with _opened(path) as dataset:
-        geometry = _geometry(dataset, path, require_crs)
+    with opened(path) as dataset:
+        geometry = geometry_of(dataset, path, require_crs)
         stored, valid = _read(dataset)
-    image = np.where(valid, stored, 0).astype(_native_dtype(stored.dtype))
+    image = np.where(valid, stored, 0).astype(native_dtype(stored.dtype))
     return image[:, None], valid[None], geometry
 
 
@@ -68,20 +68,50 @@ def read_mask(path: Path, *, values: tuple[int, ...] | None) -> NDArray[np.uint8
     Raises:
         DataError: broken file, more than one band, a value without a class, or a class whose value is the nodata value.
     """
-    with _opened(path) as dataset:
+    with opened(path) as dataset:
         stored, valid = _read(dataset)
         nodata = dataset.nodata
+    _check_band(stored, nodata, values or (), path)
+    return _to_classes(stored[0], valid, range(IGNORE_INDEX + 1) if values is None else values, path)[None]
+
+
+def read_values(path: Path, classes: Collection[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Read the numbers that a mask stores.
+
+    Args:
+        path: GeoTIFF with one band; a palette plays no part, its indices are the values.
+        classes: values with a meaning; none of them may be the nodata value.
+
+    Returns:
+        values: (1, H, W) whole numbers.
+        valid: (1, H, W); False where the mask has no data.
+
+    Raises:
+        DataError: broken file, more than one band, fractions, or a class whose value is the nodata value.
+    """
+    with opened(path) as dataset:
+        stored, valid = _read(dataset)
+        nodata = dataset.nodata
+    _check_band(stored, nodata, classes, path)
+    whole = np.where(valid, stored, 0)
+    if whole.dtype.kind == "f":
+        if (whole != np.rint(whole)).any():
+            _refuse(path, "is no mask", "fractions", "whole numbers", "write the class values as integers")
+        whole = whole.astype(np.int64)
+    return whole, valid[None]
+
+
+def _check_band(stored: NDArray[Any], nodata: float | None, values: Collection[int], path: Path) -> None:
     if len(stored) != 1:
         _refuse(path, "is no mask", f"{len(stored)} bands", "one band", "write the class values into a single band")
-    if values is not None and nodata in values:
+    if nodata in values:
         _refuse(
             path,
             "declares a class value as nodata",
-            f"nodata {nodata:g}, class values {list(values)}",
+            f"nodata {nodata:g}, class values {sorted(values)[:20]}",
             "a nodata value that no class has",
             f"take {nodata:g} out of the class values to ignore it, or: rio edit-info --unset-nodata {path}",
         )
-    return _to_classes(stored[0], valid, range(IGNORE_INDEX + 1) if values is None else values, path)[None]
 
 
 def check_same_grid(image: Path, mask: Path) -> None:
@@ -90,7 +120,7 @@ def check_same_grid(image: Path, mask: Path) -> None:
     Raises:
         DataError: says which of CRS, size and transform differ, and both values.
     """
-    with _opened(image) as first, _opened(mask) as second:
+    with opened(image) as first, opened(mask) as second:
         differing = [
             f"{name}: image {_plain(getattr(first, name))}, mask {_plain(getattr(second, name))}"
             for name, differs in (
@@ -148,13 +178,22 @@ def write_labels(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, *, most_values: int | None = MAX_VALUES) -> Iterator[Any]:
+    """Open a GeoTIFF with rasterio.
+
+    Args:
+        path: GeoTIFF.
+        most_values: what its header may announce; None for no limit, where only parts are read.
+
+    Raises:
+        DataError: broken file, complex numbers, or too large; also for errors while the file is open.
+    """
     check_file(path, SUFFIXES)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # judged by `require_crs`
             with rasterio.open(path, driver="GTiff") as dataset:
-                _check_header(dataset, path)
+                _check_header(dataset, path, most_values)
                 yield dataset
     except (RasterioError, OSError) as error:
         raise DataError(
@@ -165,11 +204,11 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _check_header(dataset: Any, path: Path) -> None:
+def _check_header(dataset: Any, path: Path, most_values: int | None) -> None:
     size = f"{dataset.count} bands of {dataset.height}x{dataset.width}"
-    if dataset.count * dataset.height * dataset.width > MAX_VALUES:
+    if most_values is not None and dataset.count * dataset.height * dataset.width > most_values:
         _refuse(
-            path, "announces too many values", size, f"at most {MAX_VALUES}", "cut the raster into tiles (gdal_retile)"
+            path, "announces too many values", size, f"at most {most_values}", "cut the raster into tiles (gdal_retile)"
         )
     if len(set(dataset.dtypes)) > 1 or np.dtype(dataset.dtypes[0]).kind not in _REAL_KINDS:
         given = f"data types {', '.join(dataset.dtypes)}"
@@ -182,7 +221,7 @@ def _read(dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Bands without transparency (C, H, W) and where all of them hold data (H, W)."""
     stored = dataset.read()
     is_alpha = np.array([kind == ColorInterp.alpha for kind in dataset.colorinterp])
-    is_alpha &= [_is_transparency(band) for band in stored]
+    is_alpha &= [is_transparency(band) for band in stored]
     is_alpha &= not is_alpha.all()  # a lone band is data
     # masks that GDAL derives from a band called alpha are not used: that band may be near infrared
     masked = [
@@ -193,11 +232,17 @@ def _read(dataset: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     return stored, valid & np.isfinite(stored).all(axis=0)
 
 
-def _is_transparency(band: NDArray[Any]) -> bool:
+def is_transparency(band: NDArray[Any]) -> bool:
+    """Whether a band tagged alpha holds only 0 and full scale."""
     return band.dtype.kind == "u" and bool(np.isin(band, (0, np.iinfo(band.dtype).max)).all())
 
 
-def _geometry(dataset: Any, path: Path, require_crs: bool) -> Geometry:
+def geometry_of(dataset: Any, path: Path, require_crs: bool) -> Geometry:
+    """Describe an open raster.
+
+    Raises:
+        DataError: no CRS or no transform where they are required.
+    """
     a, b, c, d, e, f = tuple(dataset.transform)[:6]
     height, width = float(np.hypot(b, e)), float(np.hypot(a, d))
     if require_crs and (dataset.crs is None or dataset.transform.is_identity or a * e == b * d):
@@ -212,7 +257,8 @@ def _geometry(dataset: Any, path: Path, require_crs: bool) -> Geometry:
     return Geometry(shape=dataset.shape, spacing=(1.0, height, width), affine=((a, b, c), (d, e, f)), crs=crs)
 
 
-def _native_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def native_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What values of a type are read as."""
     return dtype if dtype.name in _NATIVE else np.dtype("int16" if dtype.name == "int8" else "float32")
 
 
@@ -267,7 +313,7 @@ def _check_writable(
 
 def _encode(written: NDArray[np.uint8], like: Path, nodata: int | None, color_of: dict[int, Any]) -> bytes:
     """The bytes of the GeoTIFF; made in memory, as GDAL may not tell that a disk filled up while it closed a file."""
-    with _opened(like) as source:
+    with opened(like) as source:
         grid = {name: getattr(source, name) for name in ("height", "width", "crs", "transform")}
         pixel_is = source.tags().get("AREA_OR_POINT", "Area")
     coding = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
