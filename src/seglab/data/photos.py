@@ -1,17 +1,20 @@
-"""What data sets of photos share: an image and a mask of the same name in two folders, labels written as PNG."""
+"""Photos: how they and their masks are read and written, and a data set of anybody's photos."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.classes import BINARY
 from seglab.data.formats import photo
-from seglab.data.integrity import check_root, pair_files
+from seglab.data.integrity import check_root
+from seglab.data.listed import OwnData
+from seglab.data.listing import Patterns
 from seglab.data.module import SegmentationData
-from seglab.errors import DataError
-from seglab.spec import Case, DataSpec
+from seglab.data.phantoms import cracks
+from seglab.spec import IGNORE_INDEX, Case, DataSpec
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -21,25 +24,28 @@ class PhotoData(SegmentationData):
     image_folder: ClassVar[str] = "images"
     mask_folder: ClassVar[str] = "masks"
     kind = "photo"
-    mask_values = (0, 255)
     suffixes = photo.SUFFIXES
+
+    @property
+    def mask_values(self) -> tuple[int, ...]:
+        """Black and white."""
+        return 0, 255
 
     def find_cases(self, root: Path) -> list[Case]:
         """Pair images and masks by name."""
         folders = f"{self.image_folder}/ and {self.mask_folder}/"
         fix = f"set data.root=<folder with {folders}>, or train on a phantom: data.root=phantom"
         check_root(root, folders, fix)
-        images, masks = list_photos(root / self.image_folder), list_photos(root / self.mask_folder)
-        if not images:
-            raise DataError(
-                f"no photo under {root / self.image_folder} (data.root)",
-                given=", ".join(sorted(file.name for file in root.iterdir())[:5]) or "an empty folder",
-                allowed=f"files ending in {', '.join(photo.SUFFIXES)}",
-                fix=fix,
-            )
-        groups = self.groups(root, images)
-        pairs = pair_files(images, masks, key=lambda file: file.stem)
-        return [Case(stem, image, mask, groups[image.name]) for stem, image, mask in pairs]
+        patterns = Patterns(
+            images=f"{self.image_folder}/{{case}}.*",
+            masks=f"{self.mask_folder}/{{case}}.*",
+            suffixes=photo.SUFFIXES,
+            what="photo",
+            fix=fix,
+        )
+        cases = patterns.find(root, self.reads).cases
+        groups = self.groups(root, [case.image_file for case in cases])
+        return [replace(case, group=groups[case.image_file.name]) for case in cases]
 
     def groups(self, root: Path, images: list[Path]) -> dict[str, str]:
         """Group of each image by file name; here every image is a group of its own."""
@@ -55,13 +61,36 @@ class PhotoData(SegmentationData):
         return photo.read_binary_mask(case.mask_file)
 
     def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
-        """Write a grey PNG, 255 is foreground."""
+        """Write a PNG: grey for two classes, else with the classes' colours as palette."""
         target = target_stem.with_name(f"{target_stem.name}.png")
         photo.write_labels(labels, target, mask_values=spec.mask_values, colors=spec.class_colors)
         return target
 
 
-def list_photos(folder: Path) -> list[Path]:
-    """Photos of a folder, sorted; hidden files do not count, and a missing folder has none."""
-    files = (file for file in folder.glob("*") if not file.name.startswith("."))
-    return sorted(file for file in files if file.suffix.lower() in photo.SUFFIXES)
+@dataclass(kw_only=True, eq=False, repr=False)
+class PhotosData(OwnData, PhotoData):
+    """Anybody's photos: PNG, JPEG, BMP or TIFF, 8 or 16 bits, with masks of class values or of class colours.
+
+    Without declared classes masks are black and white: above 127 is foreground. Several files of one case give three
+    channels each.
+    """
+
+    dataset: ClassVar[str] = "photos"
+
+    def read_mask(self, case: Case) -> NDArray[np.uint8]:
+        """Read a mask of the same size as its photo, by the declared classes."""
+        if self.coding is BINARY:
+            return photo.read_binary_mask(case.mask_file, fix="declare data.classes={background:0,foreground:1}")
+        if self.coding.in_colors:
+            return photo.read_color_mask(case.mask_file, self.coding.table)
+        return self.coding.indices(photo.read_values(case.mask_file), case.mask_file)
+
+    @property
+    def mask_values(self) -> tuple[int, ...]:
+        """Black and white for two classes unless each has one value of its own."""
+        single = all(len(values) == 1 for values in self.coding.values) and not self.coding.in_colors
+        return (0, IGNORE_INDEX) if len(self.coding.names) == 2 and not single else self.coding.written
+
+    def write_phantom(self, folder: Path) -> None:
+        """Walls and asphalt with cracks."""
+        cracks.write(folder)

@@ -1,6 +1,5 @@
 """Satellite and aerial rasters: GeoTIFF with CRS and nodata, or pictures with colour-coded masks; split by scene."""
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,20 +7,21 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.classes import parse_color
 from seglab.data.formats import photo, raster
 from seglab.data.integrity import check_mask_values, check_root, pair_files
-from seglab.data.module import SegmentationData
+from seglab.data.listing import slug
 from seglab.data.phantoms import scenes
+from seglab.data.rasters import PICTURES, RasterData, is_geotiff
 from seglab.errors import ConfigError, DataError
-from seglab.spec import IGNORE_INDEX, Case, DataSpec
+from seglab.spec import IGNORE_INDEX, Case
 
 FIX = "set data.root=<folder with images/ and masks/>, or train on a phantom: data.root=phantom"
 PALETTE = (*scenes.CLASS_COLORS, (150, 80, 200), (240, 220, 60), (0, 190, 190), (250, 150, 180), (255, 255, 255))
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SatelliteData(SegmentationData):
+class SatelliteData(RasterData):
     """Satellite and aerial rasters: GeoTIFF of any band count, or pictures with colour-coded masks; split by scene.
 
     Finds images/ and masks/ with files of the same names, once or in one folder per scene. GeoTIFF masks of one band
@@ -33,7 +33,6 @@ class SatelliteData(SegmentationData):
             numbers too.
         void_colors: colours that are ignored.
         has_background: class 0 is background and stays out of means.
-        require_crs: refuse a GeoTIFF without coordinate reference system.
 
     Raises:
         ConfigError: a colour that is not RRGGBB or stands for two things.
@@ -44,11 +43,8 @@ class SatelliteData(SegmentationData):
     color_classes: dict[str, str] = field(default_factory=dict)
     void_colors: list[str] = field(default_factory=list)
     has_background: bool = False
-    require_crs: bool = True
 
     dataset: ClassVar[str] = "satellite"
-    kind = "raster"
-    suffixes = (*raster.SUFFIXES, *PICTURES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,11 +75,7 @@ class SatelliteData(SegmentationData):
     def settings(self) -> dict[str, Any]:
         """Includes the colour table and what is refused."""
         colors = [*self._colors.items(), *self._voids.items()] if self._in_colors else None
-        return {**super().settings, "colors": colors, "require_crs": self.require_crs}
-
-    def write_phantom(self, folder: Path) -> None:
-        """Four-band GeoTIFF scenes with fields, water, buildings, roads and nodata."""
-        scenes.write(folder)
+        return {**super().settings, "colors": colors}
 
     def find_cases(self, root: Path) -> list[Case]:
         """Pair images and masks by name; the scene is the folder when there are several, else the file."""
@@ -108,35 +100,17 @@ class SatelliteData(SegmentationData):
         self._in_colors = kinds.pop()
         return cases
 
-    def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
-        """Read a GeoTIFF or a picture: (C, 1, H, W); nodata pixels are set to 0."""
-        if file.suffix.lower() not in raster.SUFFIXES:
-            image = photo.read_photo(file)
-            return image, np.ones(image.shape[1:], bool), (1.0, 1.0, 1.0)
-        image, valid, geometry = raster.read_raster(file, require_crs=self.require_crs)
-        return np.where(valid, image, np.zeros((), image.dtype)), valid, geometry.spacing
-
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read class numbers or colours; nodata of image and mask is ignored."""
         if self._in_colors:
             return photo.read_color_mask(case.mask_file, self._colors | self._voids)
-        if case.mask_file.suffix.lower() in raster.SUFFIXES:
+        if is_geotiff(case.mask_file):
             raster.check_same_grid(case.image_file, case.mask_file)
             mask = raster.read_mask(case.mask_file, values=None)
         else:
             mask = photo.read_index_mask(case.mask_file)
         check_mask_values(mask, (*range(len(self.class_names)), IGNORE_INDEX), case.mask_file, self.class_names)
         return mask
-
-    def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
-        """Write a GeoTIFF on the grid of a GeoTIFF, a PNG for a picture."""
-        if like.suffix.lower() in raster.SUFFIXES:
-            target = target_stem.with_name(f"{target_stem.name}.tif")
-            raster.write_labels(labels, like, target, mask_values=spec.mask_values, colors=spec.class_colors)
-            return target
-        target = target_stem.with_name(f"{target_stem.name}.png")
-        photo.write_labels(labels, target, mask_values=spec.mask_values, colors=spec.class_colors)
-        return target
 
     def _cases_in(self, folder: Path, root: Path, *, alone: bool) -> list[Case]:
         images, masks = (self._rasters(part) for part in (folder, folder.with_name("masks")))
@@ -149,27 +123,3 @@ class SatelliteData(SegmentationData):
     def _rasters(self, folder: Path) -> list[Path]:
         files = (file for file in folder.iterdir() if not file.name.startswith("."))
         return sorted(file for file in files if file.name.lower().endswith(self.suffixes))
-
-
-def parse_color(text: str) -> tuple[int, int, int]:
-    """RGB of "RRGGBB", with or without a leading #.
-
-    Raises:
-        ConfigError: anything else.
-    """
-    digits = str(text).removeprefix("#")
-    try:
-        red, green, blue = bytes.fromhex(digits)
-    except ValueError as error:
-        raise ConfigError(
-            "this is no colour",
-            given=str(text),
-            allowed="six hexadecimal digits RRGGBB",
-            fix='write it with quotes, e.g. data.void_colors=["9B9B9B"]',
-        ) from error
-    return red, green, blue
-
-
-def slug(text: str) -> str:
-    """A name that is safe as a file name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)

@@ -1,5 +1,6 @@
 """The way from a shell to a job: resolvers, one call, and errors that say what to type. Imports hydra and yaml only."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from seglab.errors import ConfigError, SeglabError
 from seglab.run.catalogue import CONF, config_dirs, help_lines, names
 from seglab.run.ids import run_dir, run_id
+
+_FIELD = re.compile(r"(?<!\$)\{\w+\}")
 
 OPTIONAL = ("augment", "debug", "experiment", "logger", "sweep")
 """Groups that a run can do without."""
@@ -81,6 +84,7 @@ def launch(main: Callable[[], None], config_name: str) -> None:
         main: the function decorated by `hydra.main`.
         config_name: name of its primary config.
     """
+    sys.argv[1:] = quote_patterns(sys.argv[1:])
     with user_errors():
         refuse_empty_groups(sys.argv[1:])
     try:
@@ -91,6 +95,19 @@ def launch(main: Callable[[], None], config_name: str) -> None:
         elif stop.code == 1 and not isinstance(stop, Refused):
             explain(sys.argv[1:], config_name)
         raise
+
+
+def quote_patterns(arguments: Sequence[str]) -> list[str]:
+    """Put values with a field in braces, such as masks/{case}.png, into the quotes that Hydra asks for.
+
+    Hydra's own braces enclose a dictionary, with colons, or follow a dollar; a name alone in them means nothing to it.
+    """
+    quoted = []
+    for text in arguments:
+        key, sign, value = text.partition("=")
+        is_pattern = sign and not value.startswith(("'", '"')) and _FIELD.search(value)
+        quoted.append(f"{key}='{value}'" if is_pattern and "'" not in value else text)
+    return quoted
 
 
 def refuse_empty_groups(arguments: Sequence[str]) -> None:

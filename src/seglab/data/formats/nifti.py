@@ -1,6 +1,7 @@
 """NIfTI volumes: read in the reading order of `grid`, labels written back onto the file's own grid."""
 
 import gzip
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -47,22 +48,25 @@ _BROKEN = (
 )
 
 
-def read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:
+def read_volume(path: Path, *, channels: bool = False) -> tuple[NDArray[Any], Geometry]:
     """Read a 3-D volume.
 
     Args:
         path: .nii or .nii.gz; trailing axes of length 1 are dropped.
+        channels: take a fourth axis as channels, such as modalities.
 
     Returns:
-        image: (1, D, H, W) in reading order, scl_slope and scl_inter applied; int16 when every value is an integer in
-            its range, else float32.
+        image: (C, D, H, W) in reading order, C = 1 without channels, scl_slope and scl_inter applied; int16 when every
+            value is an integer in its range, else float32.
         geometry: shape and affine of the file, spacing of the array.
 
     Raises:
         DataError: broken or cut file, not 3-D, NaN or infinite voxels, impossible or contradictory geometry.
     """
-    stored, geometry = _load(path)
-    return grid.to_reading_order(grid.native(stored), geometry)[None], geometry
+    stored, geometry = _load(path, channels=channels)
+    native = grid.native(stored)
+    parts = [grid.to_reading_order(native[..., place], geometry) for place in range(native.shape[3])]
+    return (parts[0][None] if len(parts) == 1 else np.stack(parts)), geometry
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -75,17 +79,17 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
         DataError: as `read_volume`, and values that are no integers from 0 to 255.
     """
     stored, geometry = _load(path)
-    return grid.to_reading_order(grid.as_labels(stored, path), geometry)
+    return grid.to_reading_order(grid.as_labels(stored[..., 0], path), geometry)
 
 
-def read_geometry(path: Path) -> Geometry:
-    """Read only the header.
+def read_geometry(path: Path, *, channels: bool = False) -> Geometry:
+    """Read only the header; of a fourth axis nothing, where it is allowed as channels.
 
     Raises:
         DataError: no NIfTI, not 3-D, or impossible or contradictory geometry.
     """
     with _opened(path) as image:
-        return _geometry(image.header, path)
+        return _geometry(image.header, path, channels=channels)
 
 
 def write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
@@ -104,10 +108,14 @@ def write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
         OSError: when the target cannot be written; no file is left under its name.
     """
     with _opened(like) as image:
-        header, geometry, image_class = image.header.copy(), _geometry(image.header, like), type(image)
+        header, image_class = image.header.copy(), type(image)
+        geometry = _geometry(image.header, like, channels=True)
     _check_name(target)
     stored = grid.to_file_order(labels, geometry, like)
-    content = image_class(stored.reshape(header.get_data_shape()), None, _label_header(header)).to_bytes()
+    shape = header.get_data_shape()
+    shape = (*shape[:3], *(1 for _ in shape[3:])) if math.prod(shape[3:]) == 1 else shape[:3]
+    header.set_data_shape(shape)
+    content = image_class(stored.reshape(shape), None, _label_header(header)).to_bytes()
     _write(content, target)
 
 
@@ -169,15 +177,15 @@ def _image_class(stream: Any) -> type[Any]:
     return nib.Nifti2Image if is_nifti2 else nib.Nifti1Image
 
 
-def _load(path: Path) -> tuple[NDArray[Any], Geometry]:
-    """Voxels (X, Y, Z) in file order with scaling applied, all finite, and the geometry."""
+def _load(path: Path, *, channels: bool = False) -> tuple[NDArray[Any], Geometry]:
+    """Voxels (X, Y, Z, C) in file order with scaling applied, all finite, and the geometry."""
     with _opened(path) as image:
-        geometry = _geometry(image.header, path)
+        geometry = _geometry(image.header, path, channels=channels)
         _check_length(image, path)
         data = image.dataobj
         stored = data.get_unscaled() if (data.slope, data.inter) == (1.0, 0.0) else np.asarray(data, dtype=np.float32)
         _read_on(image.file_map["image"].fileobj, path)
-    stored = np.asarray(stored).reshape(geometry.shape)
+    stored = np.asarray(stored).reshape(*geometry.shape, -1)
     grid.check_finite(stored, path)
     return stored, geometry
 
@@ -198,11 +206,12 @@ def _read_on(stream: BinaryIO, path: Path) -> None:
             raise EOFError(f"{path.name} goes on far behind the last voxel that its header announces")
 
 
-def _geometry(header: Any, path: Path) -> Geometry:
+def _geometry(header: Any, path: Path, *, channels: bool = False) -> Geometry:
     shape = tuple(int(n) for n in header.get_data_shape())
     dtype, unit = header.get_data_dtype(), int(header["xyzt_units"]) & _SPACE_UNITS
-    if any(n > 1 for n in shape[3:]):
-        grid.refuse(path, "is no volume that can be used", f"shape {shape}", "3 axes")
+    if any(n > 1 for n in shape[4 if channels else 3 :]):
+        allowed = "3 axes, and one for channels" if channels else "3 axes"
+        grid.refuse(path, "is no volume that can be used", f"shape {shape}", allowed)
     if dtype.kind not in "iuf":
         grid.refuse(path, "has no plain numbers as voxels", f"data type {dtype}", "integers or floats, one per voxel")
     if unit not in _MILLIMETRES:

@@ -68,7 +68,9 @@ def read_photo(path: Path) -> NDArray[Any]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[:, None])  # (H, W, 3) -> (3, 1, H, W)
 
 
-def read_binary_mask(path: Path, foreground_values: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
+def read_binary_mask(
+    path: Path, foreground_values: tuple[int, ...] | None = None, *, fix: str | None = None
+) -> NDArray[np.uint8]:
     """Read a two-class mask.
 
     Colours, also those behind palette indices, are first brought to grey (luma, ITU-R 601).
@@ -77,6 +79,7 @@ def read_binary_mask(path: Path, foreground_values: tuple[int, ...] | None = Non
         path: the mask.
         foreground_values: None: grey above 127 is foreground, which also takes JPEG noise and soft edges. Else exactly
             these grey values are foreground and all others must be background, which is 0 (255 if 0 is declared).
+        fix: how a mask of other values can be declared; None for data.foreground_values.
 
     Returns:
         (1, H, W) of 0 and 1.
@@ -92,12 +95,12 @@ def read_binary_mask(path: Path, foreground_values: tuple[int, ...] | None = Non
     values = np.unique(grey)
     foreground = _high_byte(grey) > 127
     if values[-1] > 0 and not foreground.any():
-        _undeclared(path, "would lose its foreground: no value is above half of full scale", values)
+        _undeclared(path, "would lose its foreground: no value is above half of full scale", values, fix)
     if 2 < len(values) <= MAX_CODES and picture.info["lossless"]:
-        _undeclared(path, "holds more than two grey values, which look like codes", values)
+        _undeclared(path, "holds more than two grey values, which look like codes", values, fix)
     soft = (_high_byte(grey) > 31) & (_high_byte(grey) < 224)
     if len(values) > 2 and np.count_nonzero(soft) > MAX_SOFT_SHARE * grey.size:
-        _undeclared(path, "is neither black nor white in too many pixels", values)
+        _undeclared(path, "is neither black nor white in too many pixels", values, fix)
     return foreground[None].astype(np.uint8)
 
 
@@ -152,6 +155,27 @@ def read_index_mask(path: Path) -> NDArray[np.uint8]:
     return np.asarray(picture, dtype=np.uint8)[None].copy()
 
 
+def read_values(path: Path) -> NDArray[Any]:
+    """Read the numbers that a mask stores: grey values of 8 or 16 bits, palette indices or single bits.
+
+    Three equal colour channels count as grey.
+
+    Returns:
+        (1, H, W) of whole numbers from 0 to 65535.
+
+    Raises:
+        DataError: as `read_photo`; a mask in colours, or with alpha.
+    """
+    picture = _decode(path)
+    if picture.mode == "RGB" and not picture.info["deep"]:
+        stored = np.asarray(picture)
+        if (stored == stored[:, :, :1]).all():
+            return stored[:, :, 0][None].copy()
+    if picture.mode not in ("1", "L", "P", *_16_BIT):
+        _refuse_mode(path, picture, "grey or a palette, one number for each pixel; or classes declared by colour")
+    return np.asarray(picture).astype(np.uint16 if picture.mode in _16_BIT else np.uint8)[None]
+
+
 def write_labels(
     labels: NDArray[np.uint8], target: Path, *, mask_values: Sequence[int], colors: Sequence[tuple[int, int, int]]
 ) -> None:
@@ -160,8 +184,8 @@ def write_labels(
     Args:
         labels: (1, H, W) class indices.
         target: ends in .png.
-        mask_values: grey value of each class; used for two classes, e.g. (0, 255).
-        colors: RGB of each class; with more than two classes the palette, whose index is the class.
+        mask_values: grey value of each class, e.g. (0, 255); with more than two classes its index in the palette.
+        colors: RGB of each class; with more than two classes the palette.
 
     Raises:
         DataError: a label without a class, or a target with another ending.
@@ -175,10 +199,10 @@ def write_labels(
             allowed="labels below the number of classes, one value and colour for each class, a target in .png",
             fix="give one mask value and one colour per class and a .png name",
         )
-    plane = labels[0] if n_classes > 2 else np.asarray(mask_values, dtype=np.uint8)[labels[0]]
-    picture = Image.fromarray(plane)
+    picture = Image.fromarray(np.asarray(mask_values, dtype=np.uint8)[labels[0]])
     if n_classes > 2:
-        picture.putpalette([channel for color in colors for channel in color])
+        palette = dict(zip(mask_values, colors, strict=True))
+        picture.putpalette([part for value in range(max(palette) + 1) for part in palette.get(value, (0, 0, 0))])
     with atomic_path(target) as temporary:
         picture.save(temporary, format="PNG")
 
@@ -272,11 +296,12 @@ def _declared(grey: NDArray[Any], foreground_values: tuple[int, ...], path: Path
     return np.isin(grey, foreground_values)[None].astype(np.uint8)
 
 
-def _undeclared(path: Path, what: str, values: NDArray[Any]) -> NoReturn:
+def _undeclared(path: Path, what: str, values: NDArray[Any], fix: str | None) -> NoReturn:
     codes = [int(value) for value in values if value > 0]
+    ours = f"set data.foreground_values={codes[:1] if len(codes) == 1 else '[the values that mean foreground]'}"
     raise DataError(
         f"{path} {what}",
         given=f"grey values {shorten(map(str, values.tolist()))}",
-        allowed="0 for background and 255 for foreground, or values declared in data.foreground_values",
-        fix=f"set data.foreground_values={codes[:1] if len(codes) == 1 else '[the values that mean foreground]'}",
+        allowed="0 for background and 255 for foreground, or declared values",
+        fix=fix or ours,
     )

@@ -21,8 +21,15 @@ def is_volume(path: Path) -> bool:
     return is_series(path) if path.is_dir() else path.name.lower().endswith(SUFFIXES)
 
 
-def read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:
-    """Read (1, D, H, W) and the geometry; raises as the reader of the format does."""
+def read_volume(path: Path, *, channels: bool = False) -> tuple[NDArray[Any], Geometry]:
+    """Read (C, D, H, W) and the geometry; raises as the reader of the format does.
+
+    Args:
+        path: file or folder.
+        channels: take a fourth axis of NIfTI as channels; else C is 1.
+    """
+    if path.name.lower().endswith(nifti.SUFFIXES):
+        return nifti.read_volume(path, channels=channels)
     return dicom.read_volume(path) if is_series(path) else _reader(path).read_volume(path)
 
 
@@ -32,8 +39,10 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     return labels
 
 
-def read_geometry(path: Path) -> Geometry:
+def read_geometry(path: Path, *, channels: bool = False) -> Geometry:
     """Read where a volume lies; raises as the reader of the format does."""
+    if path.name.lower().endswith(nifti.SUFFIXES):
+        return nifti.read_geometry(path, channels=channels)
     return dicom.read_geometry(path) if is_series(path) else _reader(path).read_geometry(path)
 
 

@@ -1,0 +1,131 @@
+"""Listing: which files make the cases of a data set, by patterns, by a table or by a dataset.json."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seglab.data.classes import Classes
+from seglab.data.integrity import pair_files, shorten
+from seglab.data.patterns import Pattern
+from seglab.errors import ConfigError, DataError
+from seglab.spec import Case
+
+Reads = Callable[[Path], bool]
+"""Whether a file is of a kind that is read."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What was found.
+
+    Args:
+        cases: sorted by id.
+        classes: where the files themselves declare them, else None.
+        channels: text that tells apart the files of a case.
+    """
+
+    cases: list[Case]
+    classes: Classes | None = None
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patterns:
+    """Cases by the names of their files.
+
+    Args:
+        images: pattern below the root.
+        masks: pattern with the same fields or some of them.
+        channels: what `{channel}` stands for in `images`, in the order of the channels; empty for one file per case.
+        suffixes: endings that are read.
+        what: what an image is called in messages.
+
+    Raises:
+        ConfigError: patterns that do not fit each other.
+    """
+
+    images: str
+    masks: str
+    suffixes: tuple[str, ...]
+    channels: tuple[str, ...] = ()
+    what: str = "image"
+    fix: str = field(default="set data.root=<folder>, or train on a phantom: data.root=phantom")
+
+    def __post_init__(self) -> None:
+        """Refuse fields that contradict each other."""
+        image, mask = self._pattern("images"), self._pattern("masks")
+        named, lonely = "channel" in image.fields, set(mask.fields) - {*image.fields, "case"}
+        if named != bool(self.channels) or lonely:
+            raise ConfigError(
+                "the patterns of images and masks do not fit each other",
+                given=f"data.images={self.images} data.masks={self.masks} data.channels={list(self.channels)}",
+                allowed="{channel} in data.images when there are data.channels; in data.masks fields of data.images",
+                fix="set data.images='{case}_{channel}.nii.gz' data.masks='{case}_seg.nii.gz' data.channels=[t1,t2]",
+            )
+
+    def find(self, root: Path, reads: Reads) -> Listed:
+        """The cases below `root`.
+
+        Raises:
+            DataError: no image, an image without mask, a mask without image, several files of one case, or a channel
+                without file.
+        """
+        image_pattern, mask_pattern = self._pattern("images"), self._pattern("masks")
+        fields, masks = image_pattern.find(root, reads), mask_pattern.find(root, reads)
+        common = [name for name in ("case", *image_pattern.fields) if name == "case" or name in mask_pattern.fields]
+        common = [name for name in dict.fromkeys(common) if name != "channel"]
+        keys = {file: "/".join(found[name] for name in common) for file, found in (fields | masks).items()}
+        first = [file for file in fields if not self.channels or fields[file]["channel"] == self.channels[0]]
+        if not first:
+            raise DataError(
+                f"no {self.what} under {root} (data.root)",
+                given=", ".join(sorted(file.name for file in root.iterdir())[:5]) or "an empty folder",
+                allowed=f"files {self.images}{f' with {self.channels[0]}' if self.channels else ''}, ending in "
+                f"{', '.join(self.suffixes)}",
+                fix=self.fix,
+            )
+        others = self._others(fields, first)
+        pairs = pair_files(first, [file for file in masks if file not in fields], key=keys.__getitem__)
+        return Listed(
+            [_case(fields[image], image, mask, others[image]) for _, image, mask in pairs], None, self.channels
+        )
+
+    def _others(self, fields: Mapping[Path, Mapping[str, str]], first: Sequence[Path]) -> dict[Path, tuple[Path, ...]]:
+        """Files of the further channels of each case."""
+        place = {tuple(found.items()): file for file, found in fields.items()}
+        wanted = {
+            file: [tuple({**fields[file], "channel": channel}.items()) for channel in self.channels[1:]]
+            for file in first
+        }
+        missing = [
+            f"{file.name}: no {dict(key)['channel']}"
+            for file, keys in wanted.items()
+            for key in keys
+            if key not in place
+        ]
+        if missing:
+            raise DataError(
+                f"{len(missing)} files of channels are missing",
+                given=shorten(missing),
+                allowed=f"one file for each of {', '.join(self.channels)} in every case",
+                fix="add the files, take the cases out of the data set, or correct data.channels",
+            )
+        return {file: tuple(place[key] for key in keys) for file, keys in wanted.items()}
+
+    def _pattern(self, which: str) -> Pattern:
+        channels = self.channels if which == "images" else ()
+        return Pattern(getattr(self, which), f"data.{which}", self.suffixes, channels)
+
+
+def _case(fields: Mapping[str, str], image: Path, mask: Path, others: tuple[Path, ...]) -> Case:
+    """A case by the fields of its image; its id joins all of them."""
+    own = {name: value for name, value in fields.items() if name != "channel"}
+    name = slug("-".join(own[part] for part in own))
+    metadata = {key: value for key, value in own.items() if key not in ("case", "group", "split")}
+    return Case(name, image, mask, own.get("group", name), others, own.get("split"), metadata)
+
+
+def slug(text: str) -> str:
+    """A name that is safe as a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)

@@ -1,0 +1,130 @@
+"""Phantoms of described data: the files of a phantom, named by patterns and coded by declared classes."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+
+from seglab.data.classes import Classes, unpacked
+from seglab.data.listing import Patterns
+from seglab.data.patterns import Pattern
+from seglab.errors import ConfigError
+from seglab.spec import IGNORE_INDEX, Kind
+
+_nib: Any = nib  # its functions carry no annotations
+
+SUFFIX = {"volume": ".nii.gz", "photo": ".png", "raster": ".tif"}
+WRITTEN = {"volume": (".nii", ".nii.gz"), "photo": (".png", ".jpg", ".bmp", ".tif"), "raster": (".tif", ".png")}
+SPLITS = ("train", "val", "test", "train")
+
+
+@dataclass(frozen=True)
+class Described:
+    """How the files of a phantom are to be named and coded.
+
+    Args:
+        kind: of the data.
+        patterns: of images and masks.
+        classes: of the masks; a phantom with more classes has the further ones in the last, one with fewer lacks them.
+    """
+
+    kind: Kind
+    patterns: Patterns
+    classes: Classes
+
+    def write(self, folder: Path, write_plain: Callable[[Path], None]) -> None:
+        """Write a phantom of this kind and bring it into this form.
+
+        Args:
+            folder: new folder.
+            write_plain: writes the phantom as it is.
+
+        Raises:
+            ConfigError: patterns with an ending that phantoms are not written with.
+        """
+        plain = folder.with_name(f"{folder.name}-plain")
+        try:
+            write_plain(plain)
+            for number, (image, mask) in enumerate(self._pairs(plain)):
+                self._place(folder, number, image, mask)
+        finally:
+            shutil.rmtree(plain, ignore_errors=True)
+
+    def _pairs(self, plain: Path) -> Iterator[tuple[Path, Path]]:
+        if self.kind == "volume":
+            for image in sorted(plain.glob("volume-*")):
+                yield image, image.with_name(image.name.replace("volume", "segmentation"))
+        else:
+            for image in sorted((plain / "images").iterdir()):
+                yield image, plain / "masks" / image.name
+
+    def _place(self, folder: Path, number: int, image: Path, mask: Path) -> None:
+        named = {name: f"{name}{number:02d}" for name in self._pattern("images").fields}
+        fields = {**named, "case": f"case{number:02d}", "split": SPLITS[number % len(SPLITS)]}
+        for place, channel in enumerate(self.patterns.channels or ("",)):
+            target = self._target(folder, "images", {**fields, "channel": channel})
+            _COPY[self.kind](image, target, lambda values, n=place: values // (1 + n))  # type: ignore[misc]  # n is bound
+        _COPY[self.kind](mask, self._target(folder, "masks", fields), self._coded)
+
+    def _target(self, folder: Path, which: str, fields: dict[str, str]) -> Path:
+        suffix = ".png" if which == "masks" and self.classes.in_colors else SUFFIX[self.kind]
+        target = folder / self._pattern(which).fill(fields, suffix)
+        if not target.name.endswith(WRITTEN[self.kind]):
+            raise ConfigError(
+                "a phantom cannot be written like this",
+                given=f"data.root=phantom, data.{which}={getattr(self.patterns, which)}",
+                allowed=f"endings {', '.join(WRITTEN[self.kind])}, or .*",
+                fix="leave the patterns out, or set data.root=<folder>",
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def _pattern(self, which: str) -> Pattern:
+        return Pattern(getattr(self.patterns, which), f"data.{which}", self.patterns.suffixes, self.patterns.channels)
+
+    def _coded(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Class numbers of a phantom, 255 for nodata, or its black and white, as this data set codes them."""
+        void = labels == IGNORE_INDEX if self.kind == "raster" else np.zeros(labels.shape, bool)
+        index = np.minimum(labels, len(self.classes.names) - 1).astype(np.intp)
+        if self.classes.in_colors:
+            colors: NDArray[Any] = np.array([unpacked(value) for value in self.classes.own], np.uint8)[index]
+            colors[void] = unpacked(min(self.classes.ignored)) if self.classes.ignored else colors[0, 0]
+            return colors
+        values = np.array(self.classes.own, np.int64)
+        if self.kind == "photo" and len(values) == 2 and self.classes.own == (0, 1):
+            values *= IGNORE_INDEX  # black and white
+        coded: NDArray[Any] = values[index].astype(np.uint8 if values.max() <= IGNORE_INDEX else np.uint16)
+        coded[void] = IGNORE_INDEX
+        return coded
+
+
+def _copy_volume(source: Path, target: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    image = _nib.load(source)
+    voxels = change(np.asarray(image.dataobj))
+    image.header.set_data_dtype(voxels.dtype)
+    _nib.save(_nib.Nifti1Image(voxels, image.affine, image.header), target)
+
+
+def _copy_photo(source: Path, target: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    Image.fromarray(change(np.asarray(Image.open(source)))).save(target)
+
+
+def _copy_raster(source: Path, target: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    with rasterio.open(source) as opened:
+        profile, bands = opened.profile, opened.read()
+    changed = change(bands)
+    if target.suffix != ".tif":
+        Image.fromarray(changed[0]).save(target)
+        return
+    with rasterio.open(target, "w", **{**profile, "dtype": changed.dtype}) as sink:
+        sink.write(changed)
+
+
+_COPY = {"volume": _copy_volume, "photo": _copy_photo, "raster": _copy_raster}
