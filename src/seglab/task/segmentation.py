@@ -90,6 +90,7 @@ class SegmentationTask(LightningModule):
         self.counts: dict[str, list[list[int]]] = {}  # the last confusion matrix of each split, rows are the truth
         self.on_part: Callable[[Part], None] | None = None  # sees each part of a case with its probabilities
         self.postprocess: Postprocess | None = None  # of a run, where it was chosen
+        self.compute: Predict | None = None  # in prediction: gives the logits of padded images in place of the network
         self.test_scores: dict[str, float] = {}  # in full precision; Lightning's own log is float32
         self.check_net()
 
@@ -234,8 +235,13 @@ class SegmentationTask(LightningModule):
         Args:
             prepare: from the values of the case, cut into windows, to network input on the task's device.
         """
+        compute = self.compute or self.logits
+
+        def any_size(image: Tensor) -> Tensor:
+            return crop_to(compute(self.padded(image)), image.shape[2:])
+
         return CasePredictor(
-            WindowNetwork(self.logits, any_size=self, input_size=self.net.input_size_for, prepare=prepare),
+            WindowNetwork(compute, any_size=any_size, input_size=self.net.input_size_for, prepare=prepare),
             spatial_dims=self.spec.spatial_dims,
             n_slices=self.spec.n_slices,
             sliding_window=self.sliding_window,
