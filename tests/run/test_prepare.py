@@ -1,13 +1,16 @@
-"""prepare: a sound data set is said to be so, a bad one with all its faults, and a download waits for its licence."""
+"""prepare: data is stored and reported with all its faults; what is stored is listed and freed; licences come first."""
 
+import gc
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_jobs import composed
 
 from seglab.data.findings import FaultsError
-from seglab.errors import ConfigError
+from seglab.errors import ConfigError, DataError
 from seglab.run.prepare import prepare
 
 
@@ -15,20 +18,85 @@ def prepared(*overrides: str) -> None:
     prepare(composed("prepare", list(overrides)))
 
 
-def test_a_sound_data_set_is_read_and_nothing_is_kept(
+def report_of(cache: Path) -> dict[str, Any]:
+    (file,) = cache.glob("reports/*/report.json")
+    return json.loads(file.read_text())
+
+
+def test_a_sound_data_set_is_stored_and_reported(
     crack_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared("data=crack", f"data.root={crack_root}", f"paths.cache_dir={tmp_path}")
-    assert "32 cases of" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    told = capsys.readouterr().out
+    assert "32 cases of" in told and "0 errors, 0 warnings" in told and "report.html" in told
+    report = report_of(tmp_path)
+    assert report["status"] == "ready" and len(report["cases"]) == report["n_cases"] == 32
+    assert {split["name"]: split["n_groups"] for split in report["splits"]} == {"train": 5, "val": 1, "test": 2}
+    assert [each["name"] for each in report["classes"]] == ["background", "crack"]
+    assert len(list(tmp_path.glob("prepared/entries/*"))) == 32
+    (page,) = tmp_path.glob("reports/*/report.html")
+    text = page.read_text()
+    assert text.count('src="data:image/png;base64,') == 12 and "http" not in text and "prefers-color-scheme" in text
 
 
-def test_all_faults_are_told_at_once(crack_root: Path, tmp_path: Path) -> None:
+def test_all_faults_are_told_at_once_and_stand_in_the_report_with_what_is_good(
+    crack_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "raw"
     shutil.copytree(crack_root, root)
     for name in ("images/photo_00_0.png", "masks/photo_00_1.png"):
         (root / name).write_bytes(b"")
     with pytest.raises(FaultsError, match=r"2 faults[\s\S]*images/photo_00_0\.png[\s\S]*masks/photo_00_1\.png"):
-        prepared("data=crack", f"data.root={root}")
+        prepared("data=crack", f"data.root={root}", f"paths.cache_dir={tmp_path}")
+    report = report_of(tmp_path)
+    (fault,) = [finding for finding in report["findings"] if finding["severity"] == "error"]
+    files = {Path(place["file"]).relative_to(root).as_posix() for place in fault["places"]}
+    assert files == {"images/photo_00_0.png", "masks/photo_00_1.png"} and "0 bytes" in fault["what"]
+    assert report["status"] == "refused" and len(report["cases"]) == 30
+    assert "2 errors" in capsys.readouterr().out
+
+
+def test_bad_cases_are_set_aside_by_name_on_request(
+    crack_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "raw"
+    shutil.copytree(crack_root, root)
+    (root / "images/photo_03_2.png").write_bytes(b"no photo")
+    prepared("data=crack", f"data.root={root}", f"paths.cache_dir={tmp_path}", "data.on_error=skip")
+    report = report_of(tmp_path)
+    assert (report["status"], report["set_aside"]) == ("ready", ["photo_03_2"]) and len(report["cases"]) == 31
+    assert "set aside   photo_03_2" in capsys.readouterr().out
+
+
+def test_what_is_wrong_before_any_file_is_read_stands_in_the_report(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing"):
+        prepared("data=crack", f"data.root={tmp_path / 'nowhere'}", f"paths.cache_dir={tmp_path}")
+    report = report_of(tmp_path)
+    assert report["status"] == "refused" and report["counts"] == {"error": 1, "warning": 0, "note": 0}
+
+
+def test_what_is_stored_is_listed_and_freed(
+    crack_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = f"paths.cache_dir={tmp_path}"
+    prepared("data=crack", f"data.root={crack_root}", place)
+    gc.collect()  # the store is open as long as anything knows it
+    capsys.readouterr()
+    prepared("what=list", "format=json", place)
+    listed = json.loads(capsys.readouterr().out)
+    assert [Path(store["folder"]).name[:6] for store in listed["stores"]] == ["crack-"] and listed["loose"] == []
+    prepared("what=list", place)
+    assert "0 days ago" in capsys.readouterr().out
+    prepared("what=clean", place)
+    assert "0 data set(s) and 0 case(s) removed" in capsys.readouterr().out
+    prepared("what=clean", "keep_days=0", place)
+    assert "1 data set(s) and 32 case(s) removed" in capsys.readouterr().out
+    assert not list(tmp_path.glob("prepared/entries/*"))
+
+
+def test_an_unknown_task_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\|list\|clean"):
+        prepared("what=wash")
 
 
 def test_a_download_shows_its_licence_first(tmp_path: Path) -> None:

@@ -53,6 +53,13 @@ class Contents:
         return known[1] if known is not None and known[0] == stamp else None
 
 
+def forget_missing(file: Path) -> None:
+    """Leave out of a table of hashes what does not exist any more."""
+    if file.is_file():
+        kept = {path: known for path, known in _read(file).items() if Path(path).exists()}
+        write_text(file, json.dumps(kept))
+
+
 @cache
 def code_version(modules: tuple[ModuleType, ...]) -> str:
     """Hash of what modules do: their code without comments, docstrings and layout.

@@ -54,14 +54,15 @@ class Pair:
 
 
 def duplicates(store: Store) -> tuple[Pair, ...]:
-    """All pairs of cases of a store that show the same; kept beside its cases, as they never change."""
+    """All pairs of cases that show the same; kept beside the cases of a store that is written, as they never change."""
     file, version = store.folder / "duplicates.json", code_version((sys.modules[__name__],))
     if file.is_file():
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["version"] == version:
             return tuple(_pair(entry) for entry in content["pairs"])
     pairs = tuple(_found(store))
-    write_text(file, json.dumps({"version": version, "pairs": [asdict(pair) for pair in pairs]}))
+    if store.is_written:
+        write_text(file, json.dumps({"version": version, "pairs": [asdict(pair) for pair in pairs]}))
     return pairs
 
 

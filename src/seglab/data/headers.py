@@ -23,6 +23,7 @@ MIN_ZEROS = 0.01
 _ORIENTATION_TAG = 274
 _COLORS = ("RGB", "RGBA", "RGBX", "P", "PA")
 _orientations: Any = nib.orientations  # untyped
+_READING = _orientations.axcodes2ornt(("L", "P", "S"))
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,16 @@ def notice_zeros(image: NDArray[Any], valid: NDArray[np.bool_], header: Header, 
         )
 
 
+def height_mm(header: Header, number: int) -> float | None:
+    """Where a slice of a volume lies along the body (RAS z), slices counted in reading order; None without affine."""
+    if header.affine is None or len(header.shape) < 3:
+        return None
+    affine = np.asarray(header.affine)
+    turn = _orientations.ornt_transform(_orientations.io_orientation(affine), _READING)
+    read = affine @ _orientations.inv_ornt_aff(turn, header.shape[:3])
+    return float(read[2, 3] + number * read[2, 2])
+
+
 def is_raster(file: Path, kind: Kind) -> bool:
     """Whether a file is read as GeoTIFF."""
     return kind == "raster" and file.name.lower().endswith(raster.SUFFIXES)
@@ -154,20 +165,22 @@ def _notice_mask(file: Path, mask: NDArray[np.uint8]) -> None:
     if is_lossy:
         _repaired(file, "is a JPEG mask, whose edges are blurred", "above 127 is foreground")
     if mode in ("P", "PA"):
-        _repaired(file, "is a palette mask", "by the data configuration its colours or its indices are the classes")
+        _repaired(file, "is a palette mask, whose colours or indices are classes as configured", f"mode {mode}")
     ignored = mask[0] == IGNORE_INDEX
     if mode in _COLORS and ignored.any():
         colors = photo.read_photo(file)[:, 0]
         if colors.shape[1:] == ignored.shape:
-            value = _counted(colors[:, ignored].astype(np.uint32))
-            _repaired(file, "holds colours that count in no loss and no metric", value)
+            for color, n_pixels in _counted(colors[:, ignored].astype(np.uint32)):
+                _repaired(
+                    file, f"holds the colour {color}, which counts in no loss and no metric", f"{n_pixels} pixels"
+                )
 
 
-def _counted(colors: NDArray[np.uint32]) -> str:
+def _counted(colors: NDArray[np.uint32]) -> list[tuple[str, int]]:
     """The most frequent of some colours (3, n)."""
     found, counts = np.unique(colors[0] << 16 | colors[1] << 8 | colors[2], return_counts=True)
     ranked: Sequence[int] = np.argsort(-counts)[:5].tolist()
-    return ", ".join(f"#{found[place]:06X} ({counts[place]} pixels)" for place in ranked)
+    return [(f"#{found[place]:06X}", int(counts[place])) for place in ranked]
 
 
 def _repaired(file: Path, what: str, value: str) -> None:

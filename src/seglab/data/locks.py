@@ -35,6 +35,24 @@ def hold(file: Path) -> IO[str] | None:
 
 
 @contextmanager
+def turn(file: Path) -> Iterator[None]:
+    """Wait until nobody else is in such a block, and go in; without waiting where the file cannot be written."""
+    stream = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        stream = file.open("a", encoding="utf-8")
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+@contextmanager
 def alone(file: Path) -> Iterator[bool]:
     """Whether nobody holds a file; if so, all who want to hold it wait for the end of the block.
 

@@ -12,16 +12,15 @@ from torch.utils.data import DataLoader
 
 from seglab import __version__
 from seglab.data.augment import Augment
-from seglab.data.checks import check_channels, check_fits, check_numbers, check_same_channels, check_unique
+from seglab.data.checks import check_channels, check_fits, check_numbers, check_unique
 from seglab.data.contents import key_of
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
 from seglab.data.dealing import Held, held_by
-from seglab.data.findings import Findings
 from seglab.data.formats.volumes import DicomLabels
 from seglab.data.intensity import combine
 from seglab.data.phantoms.folder import phantom_folder
 from seglab.data.plan import plan_patch
-from seglab.data.preparation import Preparation, read_sample
+from seglab.data.preparation import Preparation, silent
 from seglab.data.sampling import CaseSampler, EpochSampler, ShapeBatchSampler
 from seglab.data.source import DataSource
 from seglab.data.splits import Splits, check_fold, declared_splits, fold_of, make_splits, read_splits, write_splits
@@ -88,6 +87,15 @@ class SegmentationData(DataSource, LightningDataModule):
     dicom_labels: DicomLabels = field(default="nifti", init=False)
     """What labels of a DICOM series are written as; set by the prediction."""
 
+    cases: list[Case] = field(default_factory=list, init=False)
+    """That `load` has found, whether they could be used or not."""
+
+    n_readers: int | None = field(default=None, init=False)
+    """Processes that prepare the data; set by prepare, None takes all cores for large data."""
+
+    progress: Callable[[int, int], None] = field(default_factory=lambda: silent, init=False)
+    """Is told how many of how many cases are prepared; set by prepare."""
+
     declared: Splits | None = field(default=None, init=False)
     """Splits that the cases themselves name; None when one is drawn."""
 
@@ -119,9 +127,11 @@ class SegmentationData(DataSource, LightningDataModule):
         Returns:
             self.
         """
-        cases = self._found()
+        cases = self.cases = self._found()
         prepared = Path(self.cache_dir) / "prepared"
-        self.store = Preparation(source=self, folder=prepared, on_error=self.on_error).store(cases)
+        how: dict[str, Any] = {"on_error": self.on_error, "n_workers": self.n_readers, "progress": self.progress}
+        self.preparation = Preparation(source=self, folder=prepared, **how)
+        self.store = self.preparation.store(cases)
         check_channels(self.store.records)
         everything: dict[str, tuple[Record, ...]] = {"all": self.store.records}
         self.splits = {} if test_split == "all" else self._split(self.store.folder)
@@ -133,24 +143,6 @@ class SegmentationData(DataSource, LightningDataModule):
             check_fits(spec, self.class_names, self.store.records[0])
             self._spec = spec
         return self
-
-    def check(self) -> list[Case]:
-        """Read every file without keeping anything.
-
-        Returns:
-            The cases.
-
-        Raises:
-            SeglabError: all faults.
-        """
-        cases, findings, examples = self._found(), Findings(), {}
-        for case in cases:
-            with findings.noting():
-                examples[read_sample(self, case).image.shape[0]] = case.image_file
-        with findings.noting():
-            check_same_channels(examples)
-        findings.settle()
-        return cases
 
     @property
     def spec(self) -> DataSpec:

@@ -22,9 +22,9 @@ from seglab.data.doubts import doubt, fit_of
 from seglab.data.findings import MEND, FaultsError, Finding, Findings, noticing
 from seglab.data.headers import notice_headers, notice_zeros, read_header
 from seglab.data.integrity import check_same_size, check_some_labels
-from seglab.data.locks import alone, hold
+from seglab.data.locks import alone, hold, turn
 from seglab.data.source import DataSource
-from seglab.data.store import ENTRIES, FACTS, Layout, Sample, Store, write_entry, write_store
+from seglab.data.store import ENTRIES, FACTS, Layout, Sample, Store, rows_of, write_entry, write_store
 from seglab.errors import ConfigError, DataError
 from seglab.spec import IGNORE_INDEX, Case
 
@@ -36,6 +36,10 @@ LARGE = 64 << 20
 STALE_S = 3600.0
 PREPARING = "preparing"
 """File beside the entries that whoever writes them holds."""
+
+
+def silent(done: int, total: int) -> None:
+    """Tell nobody of the progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,7 @@ class Preparation:
     folder: Path
     on_error: str = "stop"
     n_workers: int | None = None
-    progress: Callable[[int, int], None] = lambda done, total: None
+    progress: Callable[[int, int], None] = silent
     refused: dict[str, DataError] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -78,18 +82,27 @@ class Preparation:
         Raises:
             DataError: bad cases, all of them named, once the others are stored.
         """
-        with alone(self.folder / PREPARING) as is_alone:
-            remove_remains(self.folder / ENTRIES, older_than_s=0 if is_alone else STALE_S)
-        held = hold(self.folder / PREPARING)
-        try:
-            return self._store(cases)
-        finally:
-            if held is not None:
-                held.close()
+        with turn(self.folder / f"{self.source.dataset}.turn"):  # processes that want the same share the work
+            with alone(self.folder / PREPARING) as is_alone:
+                remove_remains(self.folder / ENTRIES, older_than_s=0 if is_alone else STALE_S)
+            held = hold(self.folder / PREPARING)
+            try:
+                return self._store(cases)
+            finally:
+                if held is not None:
+                    held.close()
+
+    def remaining(self, cases: Sequence[Case]) -> Store | None:
+        """The cases that are good, when `store` has refused others; nothing is written, None if none is."""
+        entries = self.entries(cases)
+        kept = [(case, entries[case.id]) for case in cases if (self._entry(entries[case.id]) / FACTS).is_file()]
+        return Store(self.folder / f"{self.source.dataset}-rest", rows_of(self.folder, kept)) if kept else None
 
     def _store(self, cases: Sequence[Case]) -> Store:
         entries = self.entries(cases)
         missing = [case for case in cases if not (self._entry(entries[case.id]) / FACTS).is_file()]
+        if missing:
+            log.info(f"preparing {len(missing)} of {len(cases)} cases of {self.source.dataset} in {self.folder}")
         n_there = len(cases) - len(missing)
         self.progress(n_there, len(cases))
         for done, (name, error) in enumerate(self._prepare(missing, entries), n_there + 1):

@@ -104,12 +104,13 @@ class Store:
 
     Args:
         folder: of its cases.json.
+        rows: what else would stand in cases.json; nothing is written or locked then.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._held = hold(folder / IN_USE)
-        content = json.loads((folder / CASES).read_text(encoding="utf-8"))
+    def __init__(self, folder: Path, rows: list[dict[str, Any]] | None = None) -> None:
+        self.folder, self.is_written = folder, rows is None
+        self._held = hold(folder / IN_USE) if self.is_written else None
+        content = json.loads((folder / CASES).read_text(encoding="utf-8")) if rows is None else rows
         self.records = tuple(_record(entry) for entry in content)
         self._entries = {record.id: folder.parent / ENTRIES / record.entry for record in self.records}
 
@@ -143,16 +144,20 @@ def write_store(folder: Path, cases: list[tuple[Case, str]]) -> Store:
         folder: for cases.json, beside the entries.
         cases: with their entries.
     """
-    rows = [
-        {"id": case.id, "group": case.group, "image_file": str(case.image_file), "mask_file": str(case.mask_file)}
-        | {"metadata": dict(case.metadata), "entry": entry}
-        | json.loads((folder.parent / ENTRIES / entry / FACTS).read_text(encoding="utf-8"))
-        for case, entry in cases
-    ]
-    text, file = json.dumps(rows, indent=1), folder / CASES
+    text, file = json.dumps(rows_of(folder.parent, cases), indent=1), folder / CASES
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         write_text(file, text)
     return Store(folder)
+
+
+def rows_of(prepared: Path, cases: list[tuple[Case, str]]) -> list[dict[str, Any]]:
+    """What cases.json says of cases, each with the name of its entry."""
+    return [
+        {"id": case.id, "group": case.group, "image_file": str(case.image_file), "mask_file": str(case.mask_file)}
+        | {"metadata": dict(case.metadata), "entry": entry}
+        | json.loads((prepared / ENTRIES / entry / FACTS).read_text(encoding="utf-8"))
+        for case, entry in cases
+    ]
 
 
 def write_entry(folder: Path, read: Callable[[], Sample], layout: Layout) -> None:

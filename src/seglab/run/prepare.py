@@ -1,39 +1,139 @@
-"""prepare: fetches a data set on request, then reads every file of it and reports all faults at once."""
+"""prepare: fetches a data set on request, checks and stores it once, and reports; lists and frees what is stored.
 
-import logging
+A training does the same before its first step, but for the report.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from seglab.data.contents import key_of
 from seglab.data.module import SegmentationData
 from seglab.data.official import check_license, choose, fetch, official_archives
+from seglab.data.shelf import clean, loose_entries, shelved
+from seglab.errors import ConfigError, SeglabError
+from seglab.files import write_text
+from seglab.run.data_page import size, write_page
+from seglab.run.data_pictures import pictures
+from seglab.run.data_report import describe
+from seglab.run.data_screen import progress_bar, show_report, show_shelf
 from seglab.run.make import make
-
-log = logging.getLogger("seglab")
 
 DOWNLOAD_KEYS = ("download", "archive", "accept_license")
 """Keys below data that say how to get it; the others build the data module."""
 
 
 def prepare(cfg: DictConfig) -> None:
-    """Fetch where asked to, then check.
+    """Prepare a data set, or show or free what is prepared.
 
     Args:
         cfg: composed by Hydra from conf/prepare.yaml.
 
     Raises:
-        SeglabError: a licence that was not accepted, a download that failed, or the faults of the data.
+        SeglabError: an unknown task, a licence that was not accepted, a failed download, or the faults of the data.
+    """
+    tasks: dict[str, Callable[[DictConfig, Console], None]] = {
+        "data": prepare_data,
+        "list": list_prepared,
+        "clean": clean_prepared,
+    }
+    if cfg.what not in tasks or cfg.format not in ("table", "json"):
+        raise ConfigError(
+            "there is nothing to do",
+            given=f"what={cfg.what} format={cfg.format}",
+            allowed=f"what={'|'.join(tasks)}, format=table|json",
+            fix="type python src/prepare.py data=<name>",
+        )
+    tasks[cfg.what](cfg, Console(soft_wrap=cfg.what != "data", highlight=False))
+
+
+def prepare_data(cfg: DictConfig, console: Console) -> None:
+    """Fetch where asked to, prepare, report.
+
+    Raises:
+        SeglabError: as `prepare`; the report has been written before.
     """
     node: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True)  # type: ignore[assignment]  # a dict
     wanted = {name: node.pop(name) for name in DOWNLOAD_KEYS}
     data: SegmentationData = make(node, "data")
-    console = Console(soft_wrap=True, highlight=False)
     if wanted["download"]:
-        archive = choose(official_archives(), data.dataset, wanted["archive"])
-        check_license(archive, is_accepted=wanted["accept_license"])
-        console.print(f"{archive.what}\n{archive.license}: {archive.license_address}")
-        fetch(archive, Path(data.root), Path(cfg.paths.cache_dir))
-        console.print(f"unpacked into {data.root}\nnote: {archive.note}")
-    console.print(f"{len(data.check())} cases of {data.root} are whole and fit together")
+        fetch_data(data, wanted, Path(cfg.paths.cache_dir), console)
+    data.n_readers = cfg.n_workers
+    failure = load(data, console)
+    output = Path(cfg.report_dir or report_dir(data, Path(cfg.paths.cache_dir)))
+    write_report(data, failure, output, console)
+    if failure is not None:
+        raise failure
+
+
+def fetch_data(data: SegmentationData, wanted: dict[str, Any], cache_dir: Path, console: Console) -> None:
+    """Fetch the official archive into the root of the data.
+
+    Raises:
+        SeglabError: there is none, its licence was not accepted, or the download failed.
+    """
+    archive = choose(official_archives(), data.dataset, wanted["archive"])
+    check_license(archive, is_accepted=wanted["accept_license"])
+    console.print(f"{archive.what}\n{archive.license}: {archive.license_address}")
+    fetch(archive, Path(data.root), cache_dir)
+    console.print(f"unpacked into {data.root}\nnote: {archive.note}")
+
+
+def load(data: SegmentationData, console: Console) -> SeglabError | None:
+    """Prepare under a progress bar; gives what is wrong instead of raising it."""
+    with progress_bar(console) as bar:
+        task = bar.add_task("preparing", total=None)
+        data.progress = lambda done, total: bar.update(task, completed=done, total=total)
+        try:
+            data.load()
+        except SeglabError as error:
+            return error
+    return None
+
+
+def report_dir(data: SegmentationData, cache_dir: Path) -> Path:
+    """Folder of the report of the data at this root; the next one replaces it."""
+    return cache_dir / "reports" / f"{data.dataset}-{key_of(str(Path(data.root).absolute()))}"
+
+
+def write_report(data: SegmentationData, failure: SeglabError | None, output: Path, console: Console) -> None:
+    """Show what was found, and write report.json and report.html."""
+    report, store = describe(data, failure)
+    write_text(output / "report.json", json.dumps(report, indent=1) + "\n")
+    write_page(report, [] if store is None else pictures(data, store), output / "report.html")
+    show_report(report, console)
+    console.print(f"report      {output / 'report.html'}", soft_wrap=True)
+
+
+def list_prepared(cfg: DictConfig, console: Console) -> None:
+    """Show what is prepared, the last used first."""
+    prepared = prepared_dir(cfg)
+    stores = shelved(prepared)
+    loose = loose_entries(prepared, stores)
+    if cfg.format == "json":
+        rows = [{**asdict(store), "folder": str(store.folder), "entries": list(store.entries)} for store in stores]
+        console.print_json(json.dumps({"stores": rows, "loose": [entry.name for entry in loose]}))
+    else:
+        show_shelf(stores, loose, console)
+
+
+def clean_prepared(cfg: DictConfig, console: Console) -> None:
+    """Free what nobody has used for `keep_days` and no process has open.
+
+    Raises:
+        DataError: data is being prepared right now.
+    """
+    stores, entries, n_bytes = clean(prepared_dir(cfg), keep_days=cfg.keep_days)
+    for store in stores:
+        console.print(f"removed     {store.folder.name}, made of {store.root}")
+    console.print(f"{len(stores)} data set(s) and {len(entries)} case(s) removed, {size(n_bytes)} freed")
+
+
+def prepared_dir(cfg: DictConfig) -> Path:
+    """Folder of everything prepared."""
+    return Path(cfg.paths.cache_dir) / "prepared"
