@@ -6,12 +6,11 @@ from augment_parts import painted
 
 from seglab.data.augment_motion import Motion, linear_map, n_controls, spline_weights
 
-STILL = {"turns": 0, "flips": (False,) * 3, "linear": np.eye(2), "shift": np.zeros(2), "bend": None, "step": 16}
 TURNED = linear_map(angle=0.3, zoom=1.1, shear=0.1)
 
 
 def motion(size: tuple[int, int], **changes: object) -> Motion:
-    return Motion(size=size, **STILL | changes)  # type: ignore[arg-type]
+    return Motion(size=size, **{"step": 16} | changes)  # type: ignore[arg-type]
 
 
 def landmark(size: tuple[int, ...], *place: int) -> np.ndarray:
@@ -30,7 +29,7 @@ def test_a_landmark_rotates_and_moves_away_about_the_centre() -> None:
 
 def test_a_landmark_is_shifted_and_sheared() -> None:
     mask = landmark((1, 41, 61), 0, 12, 30)  # 8 above the centre
-    assert motion((41, 61), shift=np.array([4.0, -3.0])).move_labels(mask)[0, 15, 26] == 1
+    assert motion((41, 61), shift=(4.0, -3.0)).move_labels(mask)[0, 15, 26] == 1
     leaning = motion((41, 61), linear=linear_map(angle=0, zoom=1, shear=math.pi / 4)).move_labels(mask)
     assert leaning[0, 12, 38] == 1 == leaning.sum()
 
@@ -51,11 +50,12 @@ def test_flips_and_turns_are_the_same_within_the_map_and_without(flips: tuple[in
 @pytest.mark.parametrize("size", [(64, 64), (50, 70), (17, 33)])
 def test_the_elastic_map_without_displacement_is_the_affine_one(size: tuple[int, int]) -> None:
     height, width = size
-    way = {"linear": TURNED, "shift": np.array([2.0, -1.0]), "flips": (False, True, False)}
+    way = {"linear": TURNED, "shift": (2.0, -1.0), "flips": (False, True, False)}
     controls = [n_controls(length, 16) for length in size]
-    places = motion(size, **way, bend=np.zeros((2, *controls))).places
+    bent = motion(size, **way, bend=np.zeros((2, *controls)))
+    places = bent.places - np.array([bent.margins[2], bent.margins[0]])[:, None, None]
     x, y = np.meshgrid(np.arange(width), np.arange(height))
-    exact = np.einsum("ij,jhw->ihw", motion(size, **way).matrix, np.stack([x, y, np.ones_like(x)]))
+    exact = np.einsum("ij,jhw->ihw", np.array(bent.matrix), np.stack([x, y, np.ones_like(x)]))
     assert np.abs(places - exact).max() < 0.02
 
 
@@ -107,9 +107,24 @@ def test_a_volume_moves_slice_by_slice_and_its_slices_change_places_in_a_flip() 
     assert np.array_equal(reversed_, moved[::-1])
 
 
+@pytest.mark.parametrize("bend", [None, np.random.default_rng(0).uniform(-7, 7, (2, 6, 7))])
+def test_nothing_beyond_the_margins_is_asked_for(bend: np.ndarray | None) -> None:
+    for seed in range(5):
+        angle, x, y = np.random.default_rng(seed).uniform([-3, -30, -30], [3, 30, 30])
+        moved = motion((40, 64), linear=linear_map(angle=angle, zoom=0.7, shear=0.2), shift=(x, y), bend=bend)
+        above, below, left, right = moved.margins
+        if bend is None:
+            pixels = np.stack([*np.meshgrid(np.arange(64), np.arange(40)), np.ones((40, 64))])
+            columns, rows = np.einsum("ij,jhw->ihw", np.array(moved.matrix), pixels)
+        else:
+            columns, rows = moved.places - np.array([left, above])[:, None, None]
+        assert -above <= rows.min() and rows.max() <= 39 + below and -left <= columns.min()
+        assert columns.max() <= 63 + right and max(moved.margins) < 150
+
+
 def test_borders_are_mirrored() -> None:
     mask = np.arange(8, dtype=np.uint8)[None, None].repeat(8, axis=1)
-    moved = motion((8, 8), shift=np.array([-3.0, 0.0])).move_labels(mask)
+    moved = motion((8, 8), shift=(-3.0, 0.0)).move_labels(mask)
     assert moved[0, 0].tolist() == [2, 1, 0, 0, 1, 2, 3, 4]
 
 

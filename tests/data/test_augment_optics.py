@@ -11,22 +11,21 @@ KINDS = [np.uint8, np.float32]
 
 @pytest.mark.parametrize("dtype", KINDS)
 def test_blur_spreads_a_point_evenly_and_keeps_its_sum(dtype: type) -> None:
-    image = np.zeros((2, 1, 21, 21), dtype)
-    image[:, 0, 10, 10] = 250
-    blurred = blur(image, 1.0)
-    assert blurred.dtype == dtype and abs(float(blurred[0].sum()) - 250) < 12
-    assert np.array_equal(blurred, blurred[..., ::-1]) and blurred[0, 0, 10, 10] == pytest.approx(250 / 6.28, rel=0.05)
+    stack = np.zeros((21, 21, 4), dtype)
+    stack[10, 10] = 250
+    blurred = blur(stack, 1.0)
+    assert blurred.dtype == dtype and abs(float(blurred[..., 0].sum()) - 250) < 12
+    assert np.array_equal(blurred, blurred[:, ::-1]) and np.allclose(blurred, blurred.swapaxes(0, 1))
+    assert blurred[10, 10, 3] == pytest.approx(250 / 6.28, rel=0.05)
 
 
 @pytest.mark.parametrize("dtype", KINDS)
 def test_coarsening_loses_fine_detail_and_keeps_size_mean_and_coarse_detail(dtype: type) -> None:
     board = np.indices((32, 48)).sum(0) % 2 * 100  # squares of one pixel
-    halves = np.where(np.arange(48) < 24, 0, 100)
-    image = np.stack([board, np.broadcast_to(halves, board.shape)])[:, None].astype(dtype)
-    coarse = coarsen(image, 2.0)
-    assert coarse.shape == image.shape and coarse.dtype == dtype
-    assert np.ptp(coarse[0, 0, 4:-4, 4:-4].astype(float)) < 2 and abs(float(coarse[0].mean()) - 50) < 1
-    assert np.abs(coarse[1, 0, :, [4, 40]].astype(float) - [[0], [100]]).max() < 3
+    halves = np.broadcast_to(np.where(np.arange(48) < 24, 0, 100), board.shape)
+    fine, rough = (coarsen(plane.astype(dtype), 2.0).astype(float) for plane in (board, halves))
+    assert fine.shape == (32, 48) and np.ptp(fine[4:-4, 4:-4]) < 2 and abs(fine.mean() - 50) < 1
+    assert np.abs(rough[:, [4, 40]] - [0, 100]).max() < 3
 
 
 @pytest.mark.parametrize("from_pool", [True, False])

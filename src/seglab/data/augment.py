@@ -7,6 +7,7 @@ Geometry first, as one map with one interpolation (augment_motion.py), then what
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -15,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seglab.data.augment_motion import Motion, linear_map, n_controls
+from seglab.data.augment_motion import SAME, Motion, linear_map, n_controls
 from seglab.data.augment_optics import add_noise, blur, coarsen, cut_out
+from seglab.data.augment_stacks import Change
 from seglab.data.augment_values import Shade, color_matrix, recolor
 from seglab.errors import ConfigError
 from seglab.spec import DataSpec
@@ -138,8 +140,7 @@ class Augment:
         """
         cv2.setNumThreads(0)  # the loader's processes share out the cores already
         motion = self._motion(mask.shape, spec, rng)
-        image, labels = motion.move(image), motion.move_labels(mask)
-        image = self._through_optics(image, rng)
+        image, labels = motion.move(image, self._optics(rng)), motion.move_labels(mask)
         values = self._shade(spec, rng)(image, spec.intensity)
         if _photo_in_color(image, spec) and _happens(self.color, rng):
             matrix = color_matrix(_factor(self.saturation, rng), math.radians(_draw(self.hue_deg, rng)))
@@ -155,14 +156,14 @@ class Augment:
         height, width = shape[-2:]
         flips = tuple(_happens(self.flip, rng) for _ in range(spec.spatial_dims))
         turns = int(rng.integers(1, 4)) if height == width and _happens(self.turn, rng) else 0
-        linear, shift, bend = np.eye(2), np.zeros(2), None
+        linear, shift, bend = SAME, (0.0, 0.0), None
         if _happens(self.affine, rng):
             linear = linear_map(
                 angle=math.radians(_draw(self.rotate_deg, rng)),
                 zoom=_ratio(self.scale, rng),
                 shear=math.radians(_draw(self.shear_deg, rng)),
             )
-            shift = np.array([_draw(self.translate, rng) * width, _draw(self.translate, rng) * height])
+            shift = _draw(self.translate, rng) * width, _draw(self.translate, rng) * height
         if self.elastic_px and _happens(self.elastic, rng):
             grid = [n_controls(length, self.elastic_step_px) for length in (height, width)]
             bend = rng.uniform(-self.elastic_px, self.elastic_px, (2, *grid))
@@ -176,19 +177,20 @@ class Augment:
             step=self.elastic_step_px,
         )
 
-    def _through_optics(self, image: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    def _optics(self, rng: np.random.Generator) -> list[Change]:
+        changes: list[Change] = []
         if self.coarsest > 1 and _happens(self.coarse, rng):
-            image = coarsen(image, rng.uniform(1, self.coarsest))
+            changes.append(partial(coarsen, factor=rng.uniform(1, self.coarsest)))
         if self.blur_px and _happens(self.blur, rng):
-            image = blur(image, rng.uniform(0.3, 1) * self.blur_px)
-        return image
+            changes.append(partial(blur, sigma=self.blur_px * rng.uniform(0.3, 1)))
+        return changes
 
     def _shade(self, spec: DataSpec, rng: np.random.Generator) -> Shade:
         shifted = spec.kind == "volume" and spec.intensity.low is not None and spec.intensity.high is not None
         hu = _draw(self.shift_hu, rng) if shifted and _happens(self.hu_shift, rng) else 0.0
-        gains = None
+        gains: tuple[float, ...] = ()
         if spec.kind == "raster" and _happens(self.color, rng):
-            gains = 1 + self.channel_gain * rng.uniform(-1, 1, len(spec.intensity.mean))
+            gains = tuple(_factor(self.channel_gain, rng) for _ in spec.intensity.mean)
         if not _happens(self.intensity, rng):
             return Shade(hu=hu, gains=gains)
         gamma, contrast, shift = _ratio(self.gamma, rng), _factor(self.contrast, rng), _draw(self.brightness, rng)

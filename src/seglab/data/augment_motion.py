@@ -1,21 +1,27 @@
 """Where the pixels of an augmented sample come from: flips, turns, affine and elastic as one map, applied once.
 
-Offsets are (x, y) about the centre of the plane, from the output to the input; pixel centres are whole numbers.
+Offsets are (x, y) about the centre of the plane, from the output to the input; pixel centres are whole numbers. What
+is one number or four is computed in plain Python, as numpy takes longer for it than OpenCV for a thousand pixels.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-BORDER = cv2.BORDER_REFLECT
-AT_ONCE = 4
-"""Planes that are moved together: as four channels they take hardly longer than one, and less than two or three."""
+from seglab.data.augment_stacks import BORDER, Change, changed
+
+Linear = tuple[tuple[float, float], tuple[float, float]]
+"""2x2, on offsets (x, y)."""
+
+SAME: Linear = ((1.0, 0.0), (0.0, 1.0))
+TURNS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+"""Cosine and sine of quarter turns."""
 
 ROWS_AT_ONCE = 32
 """Rows of the map that are computed in double precision before they are stored in single: they fit into the cache."""
@@ -35,71 +41,102 @@ class Motion:
         size: (H, W).
         flips: whether each of (D, H, W) is reversed.
         turns: quarter turns after the flips, as by numpy.rot90 in (H, W); square planes only.
-        linear: 2x2, applied to the offsets.
+        linear: applied to the offsets.
         shift: (x, y) pixels added after it.
         bend: displacements (x, y) of the control points before the linear part, (2, rows, columns); None for none.
         step: pixels between control points.
     """
 
     size: tuple[int, int]
-    flips: tuple[bool, ...]
-    turns: int
-    linear: NDArray[np.float64]
-    shift: NDArray[np.float64]
-    bend: NDArray[np.float64] | None
-    step: int
+    flips: tuple[bool, ...] = (False, False, False)
+    turns: int = 0
+    linear: Linear = SAME
+    shift: tuple[float, float] = (0.0, 0.0)
+    bend: NDArray[np.float64] | None = None
+    step: int = 32
 
-    def move(self, image: NDArray[Any]) -> NDArray[Any]:
+    def move(self, image: NDArray[Any], then: Sequence[Change] = ()) -> NDArray[Any]:
         """Move an image: (C, D, H, W) of any type -> the same sizes; uint8 stays, all else becomes float32.
 
-        Mere flips and turns copy pixels; else each value is interpolated once, bilinear. float32 is what the linear
-        interpolation is fastest in, next to uint8; that of int16 takes twice as long.
+        Mere flips and turns copy pixels; else each value is interpolated once, bilinear. In float32 that takes half
+        the time of int16.
+
+        Args:
+            image: stored values.
+            then: what else is done to each stack of planes.
         """
         image = image if image.dtype == np.uint8 else image.astype(np.float32)
-        return self._moved(image, cv2.INTER_LINEAR)
+        return self._moved(image, cv2.INTER_LINEAR, then)
 
     def move_labels(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Move a mask: (D, H, W) -> the same; each pixel takes the label of the nearest one."""
-        return self._moved(mask[None], cv2.INTER_NEAREST)[0]
+        return self._moved(mask[None], cv2.INTER_NEAREST, ())[0]
 
-    def _moved(self, array: NDArray[Any], how: int) -> NDArray[Any]:
-        if self.bend is None and not self.shift.any() and np.array_equal(self.linear, np.eye(2)):
-            return self._reoriented(array)
-        array = array[:, ::-1] if self.flips[0] else array
-        moved = np.empty(array.shape, array.dtype)
-        for planes, target in zip(_together(array), _together(moved), strict=True):
-            _spread(self._warped(_stacked(planes), how), target)
-        return moved
-
-    def _reoriented(self, array: NDArray[Any]) -> NDArray[Any]:
-        axes = [axis for axis, reversed_ in zip((-3, -2, -1), self.flips, strict=True) if reversed_]
-        turned = np.rot90(np.flip(array, axes), self.turns, (-2, -1))
-        return np.array(turned, order="C")  # a copy, as what was given may be a mapped file
+    def _moved(self, array: NDArray[Any], how: int, then: Sequence[Change]) -> NDArray[Any]:
+        if self.bend is not None or self.linear != SAME or self.shift != (0, 0):
+            array = array[:, ::-1] if self.flips[0] else array
+            return changed(array, [partial(self._warped, how=how), *then])
+        axes = [axis for axis, is_reversed in zip((-3, -2, -1), self.flips, strict=True) if is_reversed]
+        return changed(np.rot90(np.flip(array, axes), self.turns, (-2, -1)), then)
 
     def _warped(self, stack: NDArray[Any], how: int) -> NDArray[Any]:
-        if self.bend is None:
-            size = self.size[::-1]
-            return cv2.warpAffine(stack, self.matrix, size, flags=how | cv2.WARP_INVERSE_MAP, borderMode=BORDER)
-        return cv2.remap(stack, *self.places, how, borderMode=BORDER)
+        """Move the planes of a stack; borders are laid out before, as OpenCV is slow in finding mirrored pixels."""
+        stack = cv2.copyMakeBorder(stack, *self.margins, BORDER)
+        moved: NDArray[Any]
+        if self.bend is not None:
+            moved = cv2.remap(stack, *self.places, how, borderMode=BORDER)
+        else:
+            (a, b, x), (c, d, y) = self.matrix
+            above, _, left, _ = self.margins
+            matrix, flags = np.array([[a, b, x + left], [c, d, y + above]]), how | cv2.WARP_INVERSE_MAP
+            moved = cv2.warpAffine(stack, matrix, self.size[::-1], flags=flags, borderMode=BORDER)
+        return moved
 
     @cached_property
-    def matrix(self) -> NDArray[np.float64]:
+    def matrix(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Input pixel of each output pixel without the elastic part: 2x3, on (x, y, 1)."""
-        _, flip_y, flip_x = self.flips
-        flip = np.diag([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0])
-        turn = np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), self.turns)
-        linear = flip @ turn @ self.linear
-        centre = (np.array(self.size[::-1]) - 1) / 2
-        return np.column_stack([linear, centre + self.shift - linear @ centre])
+        (a, b), (c, d) = self.linear
+        cos, sin = TURNS[self.turns]
+        a, b, c, d = cos * a - sin * c, cos * b - sin * d, sin * a + cos * c, sin * b + cos * d
+        if self.flips[2]:
+            a, b = -a, -b
+        if self.flips[1]:
+            c, d = -c, -d
+        y, x = ((length - 1) / 2 for length in self.size)
+        return (a, b, x + self.shift[0] - a * x - b * y), (c, d, y + self.shift[1] - c * x - d * y)
+
+    @cached_property
+    def controls(self) -> NDArray[np.float64]:
+        """Input pixel of each control point of the elastic part: (2, rows, columns), x and y."""
+        rows, columns = (n_controls(length, self.step) for length in self.size)
+        x, y = np.meshgrid(*(self.step * (np.arange(n) - 1.0) for n in (columns, rows)))
+        x, y = (x, y) if self.bend is None else (x + self.bend[0], y + self.bend[1])
+        places = np.stack([a * x + b * y + c for a, b, c in self.matrix])
+        return np.round(places * PLACE_STEPS) / PLACE_STEPS
+
+    @cached_property
+    def margins(self) -> tuple[int, int, int, int]:
+        """Pixels beyond the input that are needed above, below, left and right; splines stay within their controls."""
+        height, width = self.size
+        if self.bend is None:
+            corners = [(x, y) for x in (0, width - 1) for y in (0, height - 1)]
+            across, down = ([a * x + b * y + c for x, y in corners] for a, b, c in self.matrix)
+            left, right, above, below = min(across), max(across), min(down), max(down)
+        else:
+            (left, above), (right, below) = self.controls.min((1, 2)), self.controls.max((1, 2))
+        needed = (-above, below - height + 1, -left, right - width + 1)
+        above, below, left, right = (max(0, math.ceil(float(n)) + 1) for n in needed)
+        return above, below, left, right
 
     @cached_property
     def places(self) -> NDArray[np.float32]:
-        """Input pixel of each output pixel: (2, H, W), x and y; splines keep straight lines, so all is one product."""
+        """Pixel of each output pixel in the input with its margins: (2, H, W), x and y.
+
+        Splines keep straight lines, so the affine part is within their control points, and all is one product.
+        """
+        above, _, left, _ = self.margins
         rows, columns = (spline_weights(length, self.step) for length in self.size)
-        knots = [self.step * (np.arange(n) - 1.0) for n in (columns.shape[1], rows.shape[1])]
-        x, y = np.stack(np.meshgrid(*knots)) + (0 if self.bend is None else self.bend)
-        controls = np.stack([a * x + b * y + c for a, b, c in self.matrix])
-        halfway = rows @ (np.round(controls * PLACE_STEPS) / PLACE_STEPS)  # (2, H, columns of control points)
+        halfway = rows @ (self.controls + np.array([left, above])[:, None, None])  # (2, H, columns of control points)
         places = np.empty((2, *self.size), np.float32)
         for first in range(0, self.size[0], ROWS_AT_ONCE):
             some = slice(first, first + ROWS_AT_ONCE)
@@ -107,16 +144,16 @@ class Motion:
         return places
 
 
-def linear_map(*, angle: float, zoom: float, shear: float) -> NDArray[np.float64]:
-    """Offsets (x, y) in the input of offsets in an output that is rotated, enlarged and sheared.
+def linear_map(*, angle: float, zoom: float, shear: float) -> Linear:
+    """Offsets in the input of offsets in an output that is rotated, enlarged and sheared.
 
     Args:
         angle: radians.
         zoom: above 1 enlarges.
         shear: radians by which the vertical leans.
     """
-    cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
-    return np.array([[cos, -sin], [sin, cos]]) @ np.array([[1.0, math.tan(shear)], [0.0, 1.0]])
+    cos, sin, lean = math.cos(angle) / zoom, math.sin(angle) / zoom, math.tan(shear)
+    return (cos, cos * lean - sin), (sin, sin * lean + cos)
 
 
 def n_controls(length: int, step: int) -> int:
@@ -137,27 +174,3 @@ def spline_weights(length: int, step: int) -> NDArray[np.float64]:
     for offset, part in enumerate(parts):
         weights[np.arange(length), first + offset] = np.round(part / 6 * WEIGHT_STEPS) / WEIGHT_STEPS
     return weights
-
-
-def _together(array: NDArray[Any]) -> Iterator[list[NDArray[Any]]]:
-    """The planes of (C, D, H, W), some at a time."""
-    planes = [plane for channel in array for plane in channel]
-    for start in range(0, len(planes), AT_ONCE):
-        yield planes[start : start + AT_ONCE]
-
-
-def _stacked(planes: list[NDArray[Any]]) -> NDArray[Any]:
-    """Planes as the channels of one image, filled up to `AT_ONCE`: (H, W, n); one plane stays (H, W)."""
-    if len(planes) == 1:
-        return np.ascontiguousarray(planes[0])
-    stack: NDArray[Any] = cv2.merge([*planes, *planes[:1] * (AT_ONCE - len(planes))])
-    return stack
-
-
-def _spread(stack: NDArray[Any], targets: list[NDArray[Any]]) -> None:
-    """Write the channels of an image into planes."""
-    if stack.ndim == 2:
-        targets[0][:] = stack
-        return
-    for index, target in enumerate(targets):
-        cv2.extractChannel(stack, index, dst=target)

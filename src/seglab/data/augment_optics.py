@@ -1,6 +1,6 @@
 """What optics, scanner and sensor do to an image: loss of resolution, blur, noise; and boxes that hide a part of it."""
 
-from collections.abc import Callable
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.augment_motion import BORDER
+from seglab.data.augment_stacks import BORDER
 
 POOL = 1 << 20
 """Numbers of the shared noise."""
@@ -17,27 +17,24 @@ CHUNK = 1 << 18
 """Numbers that are taken from the pool in one piece."""
 
 
-def blur(image: NDArray[Any], sigma: float) -> NDArray[Any]:
-    """Gaussian blur in the plane, cut off at 2.5 sigma: (C, D, H, W) -> the same."""
-    size = 2 * int(np.ceil(2.5 * sigma)) + 1
-    return _each_plane(image, lambda plane: cv2.GaussianBlur(plane, (size, size), sigma, borderType=BORDER))
+def blur(stack: NDArray[Any], sigma: float) -> NDArray[Any]:
+    """Gaussian blur of the planes, cut off at 2.5 sigma: (H, W[, n]) -> the same."""
+    size = 2 * math.ceil(2.5 * sigma) + 1
+    blurred: NDArray[Any] = cv2.GaussianBlur(stack, (size, size), sigma, borderType=BORDER)
+    return blurred
 
 
-def coarsen(image: NDArray[Any], factor: float) -> NDArray[Any]:
-    """Lose resolution in the plane: shrunk by `factor` with the mean of each area, enlarged again by cubic curves.
+def coarsen(stack: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Lose resolution: planes are shrunk by `factor` to the means of areas and enlarged again by cubic curves.
 
     Shape:
-        (C, D, H, W) -> the same.
+        (H, W[, n]) -> the same.
     """
-    height, width = image.shape[-2:]
-    small = max(1, round(width / factor)), max(1, round(height / factor))
-
-    def coarse(plane: NDArray[Any]) -> NDArray[Any]:
-        shrunk = cv2.resize(plane, small, interpolation=cv2.INTER_AREA)
-        enlarged: NDArray[Any] = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC)
-        return enlarged
-
-    return _each_plane(image, coarse)
+    height, width = stack.shape[:2]
+    size = max(1, round(width / factor)), max(1, round(height / factor))
+    small = cv2.resize(stack, size, interpolation=cv2.INTER_AREA)
+    coarse: NDArray[Any] = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    return coarse
 
 
 def add_noise(values: NDArray[np.float32], sigma: float, rng: np.random.Generator, *, from_pool: bool) -> None:
@@ -81,11 +78,3 @@ def cut_out(values: NDArray[np.float32], n_boxes: int, size: float, rng: np.rand
         sides = [max(1, round(length * size * rng.random())) for length in lengths]
         starts = [int(rng.integers(length - side + 1)) for length, side in zip(lengths, sides, strict=True)]
         values[(..., *map(slice, starts, np.add(starts, sides)))] = 0.0
-
-
-def _each_plane(image: NDArray[Any], change: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
-    changed = np.empty(image.shape, image.dtype)
-    for channel, target in zip(image, changed, strict=True):
-        for index, plane in enumerate(channel):
-            target[index] = change(plane)
-    return changed

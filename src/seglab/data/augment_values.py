@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 from seglab.data.intensity import normalise
 from seglab.spec import Intensity
 
-N_LEVELS = 256
+WHITE = 255.0
+LEVELS = np.arange(256, dtype=np.float32).reshape(1, 1, 1, 256)
+"""Of 8 bits."""
+
 SPREAD = 3.0
 """Standard deviations about the mean that gamma bends where values have no range of their own."""
+
+
+Bound = NDArray[np.float32] | float
+"""Of all channels, or (C, 1, 1, 1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +29,14 @@ class Shade:
 
     Args:
         hu: added to what lies within the HU window.
-        gains: factor of each channel.
+        gains: factor of each channel; empty for none.
         gamma: exponent.
         contrast: factor about the mean of the data.
         brightness: shift in standard deviations.
     """
 
     hu: float = 0.0
-    gains: NDArray[np.float64] | None = None
+    gains: tuple[float, ...] = ()
     gamma: float = 1.0
     contrast: float = 1.0
     brightness: float = 0.0
@@ -40,34 +47,41 @@ class Shade:
         8-bit images go through a table of 256 entries per channel, which is this same function of all levels; they
         stay between black and white, as in a camera.
         """
+        if self == PLAIN:
+            return normalise(image, intensity).numpy()
         if image.dtype != np.uint8:
-            return self._changed(image, intensity, *_range(intensity))
-        levels = np.broadcast_to(np.arange(N_LEVELS, dtype=np.uint8), (len(image), 1, 1, N_LEVELS))
-        table = self._changed(levels, intensity, *np.full((2, len(image)), [[0.0], [N_LEVELS - 1.0]]))
-        _saturate(table, intensity)
+            values = normalise(self._bent(image, intensity, *_range(intensity)), intensity).numpy()
+            return self._lit(values)
+        mean, std = np.array([intensity.mean, intensity.std])[:, :, None, None, None]
+        table = self._lit((self._bent(LEVELS, intensity, 0.0, WHITE) - mean) / std)
+        table = np.clip(table, -mean / std, (WHITE - mean) / std).astype(np.float32)
         values = np.empty(image.shape, np.float32)
+        flat = (-1, image.shape[-1])
         for channel, entries, target in zip(image, table, values, strict=True):
-            flat = (-1, image.shape[-1])
             cv2.LUT(channel.reshape(flat), entries, dst=target.reshape(flat))
         return values
 
-    def _changed(
-        self, image: NDArray[Any], intensity: Intensity, low: NDArray[np.float64], high: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
-        if self.hu or self.gains is not None or self.gamma != 1:
+    def _bent(self, image: NDArray[Any], intensity: Intensity, low: Bound, high: Bound) -> NDArray[Any]:
+        """What is done to stored values."""
+        if self.hu or self.gains or self.gamma != 1:
             image = image.astype(np.float32)
         if self.hu:
             _shift_within(image, self.hu, intensity)
-        if self.gains is not None:
-            image *= _column(self.gains)
+        if self.gains:
+            image = image * np.array(self.gains, np.float32)[:, None, None, None]
         if self.gamma != 1:
-            for channel, bottom, top in zip(image, low, high, strict=True):
-                _bend(channel, float(bottom), float(top), self.gamma)
-        values: NDArray[np.float32] = normalise(image, intensity).numpy()
+            _bend(image, low, high, self.gamma)
+        return image
+
+    def _lit(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What is done to normalised values, in place."""
         if self.contrast != 1 or self.brightness:
-            values *= np.float32(self.contrast)
-            values += np.float32(self.brightness)
+            values *= self.contrast
+            values += self.brightness
         return values
+
+
+PLAIN = Shade()
 
 
 def color_matrix(saturation: float, hue: float) -> NDArray[np.float64]:
@@ -98,14 +112,16 @@ def recolor(values: NDArray[np.float32], matrix: NDArray[np.float64], intensity:
     for target, row, offset in zip(values, mixed, offsets, strict=True):
         two = cv2.addWeighted(red, row[0], green, row[1], offset)
         cv2.scaleAdd(blue, row[2], two, dst=target.reshape(two.shape))
-    _saturate(values, intensity)
+    for channel, black, white in zip(values, -mean / std, (WHITE - mean) / std, strict=True):
+        np.clip(channel, black, white, out=channel)
 
 
-def _range(intensity: Intensity) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _range(intensity: Intensity) -> tuple[Bound, Bound]:
     """Lower and upper end of the values of each channel."""
     mean, reach = np.array(intensity.mean), SPREAD * np.array(intensity.std)
     low = mean - reach if intensity.low is None else np.full_like(mean, intensity.low)
     high = mean + reach if intensity.high is None else np.full_like(mean, intensity.high)
+    low, high = (ends.astype(np.float32)[:, None, None, None] for ends in (low, high))
     return low, high
 
 
@@ -116,19 +132,8 @@ def _shift_within(image: NDArray[np.float32], shift: float, intensity: Intensity
     np.add(image, np.float32(shift), out=image, where=is_within)
 
 
-def _bend(channel: NDArray[np.float32], low: float, high: float, gamma: float) -> None:
+def _bend(image: NDArray[np.float32], low: Bound, high: Bound, gamma: float) -> None:
     """Apply gamma between low and high, in place; beyond them nothing changes."""
-    share = np.clip((channel - np.float32(low)) / np.float32(high - low), 0, 1)
+    share = np.clip((image - low) / (high - low), 0, 1)
     bent = cv2.pow(share.reshape(-1, share.shape[-1]), gamma).reshape(share.shape)
-    channel += (bent - share) * np.float32(high - low)
-
-
-def _saturate(values: NDArray[np.float32], intensity: Intensity) -> None:
-    """Keep normalised 8-bit values between black and white, in place."""
-    ends = np.broadcast_to(np.array([0, N_LEVELS - 1], np.uint8), (len(values), 1, 1, 2))
-    black, white = np.split(normalise(ends, intensity).numpy(), 2, axis=-1)
-    np.clip(values, black, white, out=values)
-
-
-def _column(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return values.astype(np.float32)[:, None, None, None]
+    image += (bent - share) * (high - low)
