@@ -213,6 +213,23 @@ def test_started_again_only_what_has_not_finished_runs_and_numbers_stay(place: P
     assert starts(place)[5:] == ["1"], "a job whose result is gone has not finished"
 
 
+def test_a_secret_reaches_the_jobs_and_no_file_of_the_sweep_and_hides_no_job(place: Path) -> None:
+    secrets = ["postgresql://me:pass-one@host/db", "postgresql://me:pass-two@host/db"]
+    typed = ["a=1,2", "how=fails", "b=" + ",".join(f"'{secret}'" for secret in secrets), "+plant.token=pass-three"]
+    with pytest.raises(SystemExit):
+        run_sweep(place, *typed)
+    assert all(f"b='{secrets[n % 2]}'" in seen(place, n)["argv"] for n in range(4))
+    files = [place / "sweep" / name for name in ("sweep.json", "sweep.csv", "multirun.yaml")]
+    assert not [file for file in files if "pass-" in file.read_text()] and all(
+        "***" in file.read_text() for file in files
+    )
+    assert [job["status"] for job in jobs(place).values()] == ["finished", "finished", "failed", "failed"]
+    (place / "sweep/mended").touch()
+    run_sweep(place, *typed)
+    assert starts(place) == ["1", "1", "2", "2", "2", "2"] and len(jobs(place)) == 4
+    assert all("+plant.token=pass-three" in seen(place, n)["argv"] for n in (2, 3))
+
+
 def test_other_sweepers_hand_out_batches_and_get_failures_as_a_status(place: Path) -> None:
     batches = [[["a=1", "how=fails"], ["a=2", "how=fails"]], [["a=3", "how=fails"], ["a=1", "how=fails"]]]
     launcher, (first, second) = run_sweep(place, batches=batches)

@@ -159,10 +159,11 @@ class OptunaSweeper(Sweeper):
 
     def _job(self, study: "SweepStudy", sweep: "Sweep", trial: "FrozenTrial") -> "Job":
         """The job with the number of a trial; that of a trial which goes on is known already."""
-        known = sweep.record.jobs.get(trial.number)
-        return known or sweep.record.add(
-            trial.number, sweep.program.name, study.overrides(trial), folder=str(trial.number)
-        )
+        overrides, known = study.overrides(trial), sweep.record.jobs.get(trial.number)
+        if known is None:
+            return sweep.record.add(trial.number, sweep.program.name, overrides, folder=str(trial.number))
+        known.overrides = overrides  # the record keeps them without secrets
+        return known
 
     def _composes(self, job: "Job") -> bool:
         """Whether values go together that do so one by one; the job fails if not."""

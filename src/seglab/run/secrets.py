@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seglab.files import write_text
+
 HIDDEN = "***"
 Known = Sequence[tuple[str, str]]
 
@@ -38,6 +40,12 @@ def scrub(text: str) -> str:
 def scrub_override(text: str) -> str:
     """An argument of the command line without secrets, also with a dictionary in it: a.token=***."""
     return scrub(ASSIGNED.sub(_hide_assigned, text))
+
+
+def hide_secrets(file: Path) -> None:
+    """Write a file that somebody else wrote, if it is there, without secrets."""
+    if file.is_file():
+        write_text(file, "".join(map(scrub_override, file.read_text("utf-8").splitlines(keepends=True))))
 
 
 def scrub_config(config: Any) -> Any:
@@ -77,10 +85,11 @@ def _without_shapes(text: str) -> str:
 
 
 def _hide_assigned(found: re.Match[str]) -> str:
-    is_plain = found["value"].startswith("${") or found["value"] in ("null", "true", "false")
-    if is_plain or not NAMES.search(found["name"]):
-        return found[0]
-    return f"{found['name']}{found['sign']}{HIDDEN}"
+    name, sign, value = found["name"], found["sign"], found["value"]
+    if not NAMES.search(name):
+        return f"{name}{sign}{ASSIGNED.sub(_hide_assigned, value)}"
+    is_plain = value.startswith("${") or value in ("null", "true", "false")
+    return found[0] if is_plain else f"{name}{sign}{HIDDEN}"
 
 
 def _of_environment() -> Known:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from seglab.files import write_text
 from seglab.run.record import write_rows
+from seglab.run.secrets import scrub_override
 from seglab.run.study import ERROR, FOLDER, SweepStudy
 from seglab.run.study_page import page
 from seglab.run.sweep import Sweep, shown_path
@@ -100,7 +101,8 @@ def shown_params(study: SweepStudy, trial: FrozenTrial) -> str:
 
 def command(study: SweepStudy, program: Program, trial: FrozenTrial) -> str:
     """What to type to train with the values of a trial."""
-    return shlex.join(["python", program.script, *program.flags, *study.space.overrides(trial.params)])
+    overrides = map(scrub_override, study.space.overrides(trial.params))
+    return shlex.join(["python", program.script, *program.flags, *overrides])
 
 
 def _short(text: str) -> str:

@@ -20,6 +20,7 @@ from seglab.errors import ConfigError
 from seglab.files import check_writable
 from seglab.run.cluster import Cluster
 from seglab.run.ids import is_main_process
+from seglab.run.secrets import hide_secrets
 from seglab.run.shares import Need, Shares
 from seglab.run.sweep_job import Program, cause, first_overrides, quoted
 from seglab.run.sweep_record import Job, SweepRecord, has_finished, read_result, shown_time, shown_value
@@ -69,6 +70,7 @@ class Sweep:
         self.program, self.parallel, self.retries, self.grace_s = program, parallel, retries, grace_s
         self.lock = locked(folder)
         self.record = SweepRecord(folder)
+        hide_secrets(folder / "multirun.yaml")
         self.shares: Shares | Cluster = Shares(parallel, os.environ)
         self.running: list[Running] = []
         self.n_starts: dict[int, int] = {}

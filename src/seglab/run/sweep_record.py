@@ -14,6 +14,7 @@ from rich.text import Text
 
 from seglab.errors import ConfigError
 from seglab.run.record import write_json, write_rows
+from seglab.run.secrets import scrub_override
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Job:
 
 
 class SweepRecord:
-    """The jobs of a sweep by number, kept in sweep.json and, for reading, in sweep.csv.
+    """The jobs of a sweep by number, kept without secrets in sweep.json and, for reading, in sweep.csv.
 
     Args:
         folder: of the sweep; what sweep.json says there is taken over, and each job is asked for its result again.
@@ -60,9 +61,13 @@ class SweepRecord:
                 job.status, job.value = "stopped", None
 
     def find(self, program: Sequence[str], overrides: Sequence[str]) -> Job | None:
-        """The job of a program with these overrides, in whatever order."""
-        wanted = (list(program), sorted(overrides))
-        return next((job for job in self.jobs.values() if (job.program, sorted(job.overrides)) == wanted), None)
+        """The job of a program with these overrides, in whatever order; a secret that the file hid is filled in."""
+        forms = sorted(overrides), sorted(map(hidden, overrides))
+        for job in self.jobs.values():
+            if job.program == list(program) and sorted(job.overrides) in forms:
+                job.overrides = list(overrides)
+                return job
+        return None
 
     def free_number(self, wanted: int) -> int:
         """The wanted number, or the next free one when a job or a folder has it."""
@@ -92,7 +97,7 @@ class SweepRecord:
     def write(self) -> None:
         """Write both files, each in one piece."""
         jobs = [self.jobs[number] for number in sorted(self.jobs)]
-        entries = {str(job.number): {k: v for k, v in asdict(job).items() if k != "number"} for job in jobs}
+        entries = {str(job.number): _entry(job) for job in jobs}
         write_json(self.folder / "sweep.json", entries)
         keys = self._keys()
         ends = ("status", "value", "seconds", "folder")
@@ -133,16 +138,30 @@ class SweepRecord:
 
 
 def settings(job: Job) -> dict[str, str]:
-    """Key and value of each override of a job."""
+    """Key and value of each override of a job, without secrets."""
     return dict(map(setting, job.overrides))
 
 
 @cache
 def setting(override: str) -> tuple[str, str]:
-    """Key and value of an override, the value of a string without Hydra's quotes."""
+    """Key and value of an override, the value of a string without Hydra's quotes; *** for a secret."""
     parsed = OverridesParser.create().parse_override(override)
-    value = parsed.value()
-    return parsed.get_key_element(), value if isinstance(value, str) else parsed.get_value_element_as_str()
+    key, value = parsed.get_key_element(), parsed.value()
+    text = value if isinstance(value, str) else parsed.get_value_element_as_str()
+    return key, scrub_override(f"{key}={text}").removeprefix(f"{key}=")
+
+
+@cache
+def hidden(override: str) -> str:
+    """An override without secrets; a sweep asks for each of them often."""
+    return scrub_override(override)
+
+
+def _entry(job: Job) -> dict[str, Any]:
+    """What sweep.json says of a job."""
+    entry = asdict(job) | {"overrides": list(map(hidden, job.overrides))}
+    del entry["number"]
+    return entry
 
 
 def read_result(folder: Path) -> Mapping[str, Any]:
