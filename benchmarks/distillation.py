@@ -25,9 +25,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--teacher-epochs", type=int, default=150)
     parser.add_argument("--student-epochs", type=int, default=150)
-    parser.add_argument(
-        "--student-lr", type=float, default=1e-3, help="at 1e-4 the student is far from done after 900 steps"
-    )
     parser.add_argument("--ways", nargs="+", choices=TAUGHT, default=list(TAUGHT), help="of teaching the student")
     given = parser.parse_args()
     # without the precise statistics, the running ones of so short trainings lag behind the weights
@@ -38,12 +35,7 @@ def main() -> None:
         f"model.base_channels={given.teacher}",
         f"trainer.max_epochs={given.teacher_epochs}",
     )
-    student = [
-        *common,
-        "model.base_channels=2",
-        f"trainer.max_epochs={given.student_epochs}",
-        f"optimizer.lr={given.student_lr}",
-    ]
+    student = [*common, "model.base_channels=2", f"trainer.max_epochs={given.student_epochs}"]
     found = {f"teacher, {given.teacher} wide": [score(teacher)]}
     for way in ("student alone", *given.ways):
         taught = ["task=distillation", f"first.run={teacher}", *TAUGHT[way]] if way in TAUGHT else []
