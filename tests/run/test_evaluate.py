@@ -1,6 +1,9 @@
 """One set of test numbers: after training, from evaluate, and from the files that predict writes."""
 
+import csv
+import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +50,20 @@ def scores_of_files(run_dir: Path, folder: Path) -> dict[str, float]:
         pred = labels_of(folder / f"{case_stem(case.image_file)}{ENDINGS[spec.kind]}", spec)
         counts = count(pred, torch.from_numpy(np.array(data.store.mask(case.id))), spec.num_classes)
         total += counts
-        rows.append(case_scores(counts, spec.class_names, has_background=spec.has_background))
+        rows.append({"group": case.group, **case_scores(counts, spec.class_names, has_background=spec.has_background)})
     assert (total.sum(dim=0) > 0).sum() > 1, "a network that names one class only proves little"
     pooled = scores(total, spec.class_names, has_background=spec.has_background)
     values = pooled | summarise(rows, spec.class_names, has_background=spec.has_background)
     return {f"test/{name}": float(value) for name, value in values.items()}
+
+
+def part(scores: dict[str, float], names: Iterable[str]) -> dict[str, float]:
+    return {name: scores[name] for name in names}
+
+
+def csv_rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def case_stem(image_file: str) -> str:
@@ -80,14 +92,16 @@ def test_test_after_fit_equals_evaluate_equals_the_predicted_files(
 
     evaluated = score(f"run={run_dir}")
     tested = {name: value for name, value in after_fit.items() if name.startswith("test/")}
-    assert same(evaluated, tested) and same(evaluated, read(run_dir / "metrics.json"))
-    assert (run_dir / "evaluate" / "test" / "cases.csv").read_text() == (run_dir / "cases.csv").read_text()
+    assert same(part(evaluated, tested), tested) and same(tested, read(run_dir / "metrics.json"))
+    assert same(evaluated, read(run_dir / "evaluate" / "test" / "metrics.json"))
+    more, rows = (csv_rows(folder / "cases.csv") for folder in (run_dir / "evaluate" / "test", run_dir))
+    assert [{name: row[name] for name in rows[0]} for row in more] == rows
 
     copies.mkdir()
     for file in test_images(run_dir):
         shutil.copy(file, copies)
     predict(composed("predict", [*HARDWARE[::2], f"run={run_dir}", f"input={copies}", f"output={labels}"]))
-    assert same(scores_of_files(run_dir, labels), evaluated)
+    assert same(scores_of_files(run_dir, labels), tested)
 
 
 def test_images(run_dir: Path) -> list[Path]:
@@ -110,7 +124,8 @@ def test_another_folder_is_scored_as_a_whole_with_the_intensity_of_the_run(crack
         for file in test_images(run_dir):
             shutil.copy(file.parent.with_name(part) / file.name, other / part)
     scored = score(f"run={run_dir}", f"data.root={other}", f"output={tmp_path / 'out'}")
-    assert same(scored, read(run_dir / "metrics.json"))
+    tested = {name: value for name, value in read(run_dir / "metrics.json").items() if "/ci_" not in name}
+    assert same(part(scored, tested), tested)  # the intervals differ: this folder has no groups.csv
     assert len((tmp_path / "out" / "cases.csv").read_text().splitlines()) == 1 + len(test_images(run_dir))
 
 
@@ -125,6 +140,10 @@ def test_evaluate_scores_each_split_and_the_chosen_checkpoint(crack_run: Run, tm
 @pytest.mark.parametrize(
     ("overrides", "error", "words"),
     [
+        (["metrics=[surfaces]"], ConfigError, "surface, boundary"),
+        (["postprocess=yes"], ConfigError, "stored, auto, none"),
+        (["subgroups=[scanner]"], ConfigError, "n_true/crack"),
+        (["predictions=folder"], ConfigError, "one thing"),
         (["split=tset"], ConfigError, "train, val, test, all"),
         (["checkpoint=bets"], CheckpointError, "best, last"),
         (["trainer.devices=9"], DataError, "9 process"),
@@ -156,3 +175,37 @@ def test_an_output_folder_that_cannot_be_written_is_refused(crack_run: Run, tmp_
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="output=<another folder>"):
         score(f"run={crack_run[0]}", f"output={tmp_path / 'file' / 'below'}")
+
+
+def test_evaluate_measures_cases_shares_them_out_and_reports(crack_run: Run, tmp_path: Path) -> None:
+    overrides = ["metrics=[surface,thin,calibration]", "tolerance=3", "subgroups=[group,n_true/crack]"]
+    found = score(f"run={crack_run[0]}", f"output={tmp_path}", *overrides)
+    assert {"test/case_hd95/crack", "test/case_cldice/crack/ci_low", "test/case_ece", "test/ece"} <= set(found)
+    assert not any("boundary_iou" in name for name in found)
+    rows = csv_rows(tmp_path / "cases.csv")
+    assert {"case", "group", "hd95/crack", "length_true/crack", "ece"} <= set(rows[0])
+    assert not any(name.startswith("_") for name in rows[0])
+    groups = read(tmp_path / "subgroups.json")
+    assert sum(part["n_cases"] for part in groups["group"].values()) == len(rows)
+    assert found["test/ece"] == pytest.approx(np.mean([float(row["ece"]) for row in rows]), abs=0.2)
+
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.findall(r"(?:src|href)=[\"'](?!data:|#)", page) and "http" not in page.replace("http-equiv", "")
+    assert all(f"<td>{row['case']}</td>" in page for row in rows)
+    pictures = list((tmp_path / "cases").glob("*.jpg"))
+    assert 0 < len(pictures) <= 12 and page.count("data:image/jpeg") == len(pictures)
+
+
+def test_the_postprocessing_is_chosen_on_validation_cases_kept_and_applied(crack_run: Run, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(crack_run[0], run_dir)
+    plain = score(f"run={run_dir}", f"output={tmp_path / 'plain'}", "metrics=[]")
+    score(f"run={run_dir}", f"output={tmp_path / 'auto'}", "metrics=[]", "postprocess=auto")
+    chosen = read(run_dir / "postprocess.json")
+    assert chosen["chosen_on"] == "val" and set(chosen["considered"]) == {"crack"}
+
+    (run_dir / "postprocess.json").write_text('{"threshold": 0.9999, "steps": {"1": {"min_size": 1e9}}}')
+    stored = score(f"run={run_dir}", f"output={tmp_path / 'stored'}", "metrics=[]")
+    assert stored["test/recall/crack"] == 0 != plain["test/recall/crack"]
+    ignored = score(f"run={run_dir}", f"output={tmp_path / 'none'}", "metrics=[]", "postprocess=none")
+    assert same(ignored, plain)
