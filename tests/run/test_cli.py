@@ -13,7 +13,7 @@ from run_jobs import composed
 from seglab.errors import ConfigError
 from seglab.run.catalogue import CONF, config_dirs, help_lines, names
 from seglab.run.checkpoint import load_task
-from seglab.run.cli import Refused, explain, user_errors
+from seglab.run.cli import Refused, explain, quote_patterns, user_errors
 from seglab.run.make import locate
 
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -145,3 +145,20 @@ def test_a_configuration_cannot_allow_a_package_by_itself(monkeypatch: pytest.Mo
     monkeypatch.setenv("SEGLAB_PACKAGES", "pytest")  # what Hydra then does before the job
     with pytest.raises(ConfigError, match="outside the allowed packages"):
         locate("pytest.MonkeyPatch", "model")
+
+
+@pytest.mark.parametrize(
+    ("typed", "quoted"),
+    [
+        ("data.masks=masks/{case}.png", "data.masks='masks/{case}.png'"),
+        ("data.images={group}/*.jpg", "data.images='{group}/*.jpg'"),
+        ("data.images='{case}.jpg'", "data.images='{case}.jpg'"),
+        ("data.classes={background:0,crack:1}", "data.classes={background:0,crack:1}"),
+        ("paths.cache_dir=${oc.env:HOME}", "paths.cache_dir=${oc.env:HOME}"),
+        ("data.root=${paths}", "data.root=${paths}"),
+        ("--help", "--help"),
+    ],
+)
+def test_patterns_with_fields_reach_hydra_in_quotes_and_nothing_else_does(typed: str, quoted: str) -> None:
+    assert quote_patterns([typed]) == [quoted]
+    assert quote_patterns([quoted]) == [quoted]

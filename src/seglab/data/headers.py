@@ -77,7 +77,7 @@ def read_header(file: Path, kind: Kind) -> Header:
         with Image.open(file) as picture:
             return Header(picture.mode, picture.size[::-1])
     if volumes.is_volume(file):
-        geometry = volumes.read_geometry(file)
+        geometry = volumes.read_geometry(file, channels=True)
         axes = "" if geometry.affine is None else "".join(_orientations.aff2axcodes(np.asarray(geometry.affine)))
         return Header(shape=geometry.shape, affine=geometry.affine, orientation=axes)
     return Header()

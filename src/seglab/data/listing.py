@@ -72,7 +72,8 @@ class Patterns:
                 without file.
         """
         image_pattern, mask_pattern = self._pattern("images"), self._pattern("masks")
-        fields, masks = image_pattern.find(root, reads), mask_pattern.find(root, reads)
+        masks = mask_pattern.find(root, reads)
+        fields = {file: found for file, found in image_pattern.find(root, reads).items() if file not in masks}
         common = [name for name in ("case", *image_pattern.fields) if name == "case" or name in mask_pattern.fields]
         common = [name for name in dict.fromkeys(common) if name != "channel"]
         keys = {file: "/".join(found[name] for name in common) for file, found in (fields | masks).items()}
@@ -86,7 +87,7 @@ class Patterns:
                 fix=self.fix,
             )
         others = self._others(fields, first)
-        pairs = pair_files(first, [file for file in masks if file not in fields], key=keys.__getitem__)
+        pairs = pair_files(first, list(masks), key=keys.__getitem__)
         return Listed(
             [_case(fields[image], image, mask, others[image]) for _, image, mask in pairs], None, self.channels
         )

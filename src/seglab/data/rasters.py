@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.classes import BINARY
 from seglab.data.formats import photo, raster
 from seglab.data.listed import OwnData
 from seglab.data.module import SegmentationData
@@ -83,7 +84,8 @@ class RastersData(OwnData, RasterData):
             return self.coding.indices(photo.read_values(file), file)
         if is_geotiff(case.image_file):
             raster.check_same_grid(case.image_file, file)
-        stored, valid = raster.read_values(file, frozenset().union(*self.coding.values))
+        declared = frozenset[int]() if self.coding is BINARY else frozenset[int]().union(*self.coding.values)
+        stored, valid = raster.read_values(file, declared)
         classes = self.coding.indices(np.where(valid, stored, self.coding.own[0]), file)
         return np.where(valid, classes, np.uint8(IGNORE_INDEX))
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ class Described:
         fields = {**named, "case": f"case{number:02d}", "split": SPLITS[number % len(SPLITS)]}
         for place, channel in enumerate(self.patterns.channels or ("",)):
             target = self._target(folder, "images", {**fields, "channel": channel})
-            _COPY[self.kind](image, target, lambda values, n=place: values // (1 + n))  # type: ignore[misc]  # n is bound
-        _COPY[self.kind](mask, self._target(folder, "masks", fields), self._coded)
+            _COPY[self.kind](image, target, partial(_dimmed, channel=place), None)
+        _COPY[self.kind](mask, self._target(folder, "masks", fields), self._coded, self._void)
 
     def _target(self, folder: Path, which: str, fields: dict[str, str]) -> Path:
         suffix = ".png" if which == "masks" and self.classes.in_colors else SUFFIX[self.kind]
@@ -101,29 +102,43 @@ class Described:
         if self.kind == "photo" and len(values) == 2 and self.classes.own == (0, 1):
             values *= IGNORE_INDEX  # black and white
         coded: NDArray[Any] = values[index].astype(np.uint8 if values.max() <= IGNORE_INDEX else np.uint16)
-        coded[void] = IGNORE_INDEX
+        coded[void] = self._void
         return coded
 
+    @property
+    def _void(self) -> int:
+        """What nodata becomes: 255, or the highest value that no class has."""
+        taken = frozenset[int]().union(*self.classes.values)
+        return next(value for value in range(IGNORE_INDEX, -1, -1) if value not in taken)
 
-def _copy_volume(source: Path, target: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+
+Change = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+def _dimmed(values: NDArray[Any], channel: int) -> NDArray[Any]:
+    return values // (1 + channel)
+
+
+def _copy_volume(source: Path, target: Path, change: Change, nodata: int | None) -> None:
     image = _nib.load(source)
     voxels = change(np.asarray(image.dataobj))
     image.header.set_data_dtype(voxels.dtype)
     _nib.save(_nib.Nifti1Image(voxels, image.affine, image.header), target)
 
 
-def _copy_photo(source: Path, target: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+def _copy_photo(source: Path, target: Path, change: Change, nodata: int | None) -> None:
     Image.fromarray(change(np.asarray(Image.open(source)))).save(target)
 
 
-def _copy_raster(source: Path, target: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+def _copy_raster(source: Path, target: Path, change: Change, nodata: int | None) -> None:
     with rasterio.open(source) as opened:
         profile, bands = opened.profile, opened.read()
     changed = change(bands)
     if target.suffix != ".tif":
         Image.fromarray(changed[0]).save(target)
         return
-    with rasterio.open(target, "w", **{**profile, "dtype": changed.dtype}) as sink:
+    profile |= {"dtype": changed.dtype, "nodata": profile["nodata"] if nodata is None else nodata}
+    with rasterio.open(target, "w", **profile) as sink:
         sink.write(changed)
 
 
