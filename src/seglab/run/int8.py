@@ -1,0 +1,111 @@
+"""The network of a run in 8 bits: calibrated on training cases, refused where it costs Dice on validation cases."""
+
+import logging
+from pathlib import Path
+
+import torch
+from rich.progress import track
+
+from seglab.errors import ConfigError, DataError
+from seglab.files import atomic_path
+from seglab.inference.backend import in_precision
+from seglab.inference.backend_onnx import write_int8
+from seglab.inference.network import Predict
+from seglab.metrics.confusion import count
+from seglab.metrics.report import scores
+from seglab.run.record import read_json, write_json
+from seglab.run.trained import TrainedRun, plain_predictor
+
+N_CALIBRATION = 16
+"""Windows of training cases whose activations give the ranges of the 8 bits."""
+
+log = logging.getLogger("seglab")
+
+
+def int8_file(run: TrainedRun, plain: Path) -> Path:
+    """The network as ONNX in 8 bits, beside its float32 file; made where it is not there yet.
+
+    Args:
+        run: whose training cases give the ranges.
+        plain: the float32 file.
+
+    Raises:
+        DataError: the data of the run is not there.
+    """
+    file = plain.with_name(f"{plain.stem}-int8.onnx")
+    if not file.is_file():
+        log.info(f"writing the network in 8 bits, once: {file}")
+        windows = run.windows(run.data.records["train"], N_CALIBRATION)
+        with atomic_path(file) as temporary:
+            write_int8(plain, temporary, windows)
+    return file
+
+
+def check_dice(
+    run: TrainedRun, file: Path, compute: Predict, *, backend: str, max_loss: float
+) -> dict[str, float | None]:
+    """Refuse 8 bits that lose too much Dice on the validation cases; measured once, and kept beside the file.
+
+    Args:
+        run: whose validation cases count.
+        file: from `int8_file`.
+        compute: gives its logits.
+        backend: that computes them.
+        max_loss: largest loss of mean Dice that is allowed.
+
+    Raises:
+        ConfigError: the loss is larger, or there is no foreground to measure it on.
+        DataError: there are no validation cases.
+    """
+    measured = file.with_name(f"{file.stem}-{backend}.json")
+    if not measured.is_file():
+        write_json(measured, measured_dice(run, compute))
+    found: dict[str, float | None] = read_json(measured)
+    check_gate(found, max_loss)
+    return found
+
+
+def measured_dice(run: TrainedRun, compute: Predict) -> dict[str, float | None]:
+    """Mean Dice over all pixels of the validation cases, by the network in float32 and by `compute`.
+
+    Raises:
+        DataError: there are no validation cases.
+    """
+    records, spec = run.data.records["val"], run.task.spec
+    if not records:
+        raise DataError(
+            "8 bits cannot be measured",
+            given=f"no validation cases in {run.run_dir}",
+            allowed="a run with validation cases",
+            fix="leave inference.int8 out, or train with data.val_fraction=0.15",
+        )
+    ways = {"float32": in_precision(run.task.logits, None, run.task.device.type), "int8": compute}
+    sums = {name: torch.zeros(spec.num_classes, spec.num_classes, dtype=torch.int64) for name in ways}
+    for record in track(records, description="Dice of 8 bits", transient=True):
+        image, mask = run.image(record), torch.tensor(run.data.store.mask(record.id)[:]).long()
+        for name, way in ways.items():
+            sums[name] += count(plain_predictor(run.task, way).labels(image), mask, spec.num_classes)
+    names, background = spec.class_names, spec.has_background
+    dice = {
+        name: scores(counts, names, has_background=background, regions=spec.regions)["dice/mean"]
+        for name, counts in sums.items()
+    }
+    return {**dice, "loss": dice["float32"] - dice["int8"], "n_cases": len(records)}
+
+
+def check_gate(measured: dict[str, float | None], max_loss: float) -> None:
+    """Refuse 8 bits that lose more Dice than is allowed, or of which nothing could be measured.
+
+    Raises:
+        ConfigError: gives the loss.
+    """
+    loss = measured["loss"]
+    if loss is not None and loss <= max_loss:
+        log.info(f"8 bits lose {loss:.4f} of the mean Dice of {measured['n_cases']} validation cases")
+        return
+    raise ConfigError(
+        "8 bits lose too much",
+        given=f"mean Dice {measured['int8']} instead of {measured['float32']} on {measured['n_cases']} case(s)",
+        allowed=f"a loss of at most inference.max_dice_loss={max_loss}",
+        fix="set inference.int8=false, or raise inference.max_dice_loss if that is good enough",
+    )
