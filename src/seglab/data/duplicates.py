@@ -25,7 +25,7 @@ MAX_DIFFERENT = 8
 MIN_AGREEMENT = 0.85
 """Correlation of the fine structure of two copies."""
 
-FINE_SIDE, BLUR_PX = 96, 3.0
+FINE_SIDE, BLUR_PX = 64, 3.0
 N_PROBES = 8
 """Slices of a volume that are looked for in the others."""
 

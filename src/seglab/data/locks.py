@@ -14,24 +14,46 @@ from typing import IO, Any
 fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
 
 
-def hold(file: Path) -> IO[str] | None:
-    """Say that something is in use as long as the stream lives; waits while another process has it for itself.
+class Held:
+    """A file that others cannot have for themselves as long as this lives.
 
     Args:
         file: made when missing; its time of change is set to now.
 
-    Returns:
-        The stream, or None where the file cannot be written, such as in a folder of somebody else.
+    Raises:
+        OSError: it cannot be written.
     """
-    try:
+
+    def __init__(self, file: Path) -> None:
+        self._stream: IO[str] | None = None
         file.parent.mkdir(parents=True, exist_ok=True)
-        stream = file.open("a", encoding="utf-8")
+        self._stream = file.open("a", encoding="utf-8")
         os.utime(file)
         if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_SH)
+            fcntl.flock(self._stream, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """Let go."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def hold(file: Path) -> Held | None:
+    """Say that something is in use; waits while another process has it for itself.
+
+    Args:
+        file: made when missing.
+
+    Returns:
+        None where the file cannot be written, such as in a folder of somebody else.
+    """
+    try:
+        return Held(file)
     except OSError:
         return None
-    return stream
 
 
 @contextmanager

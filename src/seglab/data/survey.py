@@ -35,7 +35,7 @@ MIN_OVERLAP = 0.01
 BETTER, ENOUGH = 2.0, 0.05
 """A turned mask is told when it explains twice as much as the mask, and this share of the image."""
 
-ODD_SHARE = 0.2
+ODD_SHARE = 0.25
 Records = Sequence[Record]
 
 

@@ -1,5 +1,6 @@
 """What prepare has found out about a data set, as plain data: report.json, and what the page and the screen show."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -45,6 +46,7 @@ def describe(data: SegmentationData, failure: SeglabError | None) -> tuple[Repor
         "splits": [_split(data, name, groups, store) for name, groups in splits.items()] if store is not None else [],
         "sizes": {} if store is None else _sizes(data, store.records),
         "intensity": {} if failure is not None else _intensity(data),
+        "fingerprint": {} if failure is not None or store is None else _fingerprint(store),
         "store": {} if failure is not None or store is None else _place(store),
         "cases": [] if store is None else [_case(record, splits) for record in store.records],
     }
@@ -120,6 +122,13 @@ def _intensity(data: SegmentationData) -> dict[str, Any]:
         "clip": list(data.clip),
         "patch_size": list(spec.patch_size),
     }
+
+
+def _fingerprint(store: Store) -> dict[str, Any]:
+    """What `load` has measured to plan with, where it does."""
+    file = store.folder / "fingerprint.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
 
 
 def _place(store: Store) -> dict[str, Any]:
