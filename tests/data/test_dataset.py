@@ -24,7 +24,7 @@ def ct(root: Path, cache: Path, **settings: object) -> LitsData:
 
 
 def patches(data: SegmentationData, **settings: object) -> PatchDataset:
-    defaults = {"n_samples": None, "foreground_fraction": 0.0, "augment": None, "seed": 0}
+    defaults = {"n_samples": None, "foreground_fraction": 0.0, "class_odds": (0, 1, 1), "augment": None, "seed": 0}
     return PatchDataset(data.store, data.records["train"], data.spec, **defaults | settings)
 
 
