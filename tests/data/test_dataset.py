@@ -24,7 +24,8 @@ def ct(root: Path, cache: Path, **settings: object) -> LitsData:
 
 
 def patches(data: SegmentationData, **settings: object) -> PatchDataset:
-    defaults = {"n_samples": None, "foreground_fraction": 0.0, "augment": None, "seed": 0}
+    odds = (0, *(data.spec.num_classes - 1) * (1,))
+    defaults = {"n_samples": None, "foreground_fraction": 0.0, "class_odds": odds, "augment": None, "seed": 0}
     return PatchDataset(data.store, data.records["train"], data.spec, **defaults | settings)
 
 

@@ -4,8 +4,6 @@ import torch
 
 from seglab.data import intensity
 from seglab.data.intensity import combine, measure, normalise
-from seglab.data.plan import plan_patch
-from seglab.errors import ConfigError
 from seglab.spec import Intensity
 
 ALL = np.ones((1, 1, 4), bool)
@@ -67,30 +65,3 @@ def test_normalise_gives_float32_and_leaves_the_stored_values_alone(dtype: type)
     assert values.dtype == torch.float32 and values.shape == (2, 1, 1, 4)
     assert values.flatten().tolist() == pytest.approx([-3, -1, 1, 3, -2, 0, 0, 2], abs=1e-6)
     assert np.array_equal(stored, before)
-
-
-@pytest.mark.parametrize(
-    ("shapes", "dims", "patch"),
-    [
-        ([(1, 224, 224)] * 3, 2, (224, 224)),
-        ([(1, 500, 333)] * 3, 2, (496, 320)),
-        ([(1, 3000, 100), (1, 4000, 110), (1, 900, 120)], 2, (512, 96)),
-        ([(90, 512, 512), (20, 512, 512), (75, 512, 512)], 3, (64, 128, 128)),
-        ([(7, 40, 40)], 3, (16, 32, 32)),
-        ([(1, 5, 9)], 2, (16, 16)),
-    ],
-)
-def test_without_a_wish_the_patch_is_the_median_case_up_to_a_limit(
-    shapes: list[tuple[int, ...]], dims: int, patch: tuple[int, ...]
-) -> None:
-    assert plan_patch(None, shapes, dims) == patch
-
-
-def test_a_given_patch_is_kept() -> None:
-    assert plan_patch([100, 16], [(1, 50, 50)], 2) == (100, 16)
-
-
-@pytest.mark.parametrize(("wanted", "dims"), [([64], 2), ([64, 64, 64], 2), ([64, 64], 3), ([64, 15], 2), ([], 2)])
-def test_a_patch_with_other_axes_or_below_16_is_refused(wanted: list[int], dims: int) -> None:
-    with pytest.raises(ConfigError, match=rf"data\.patch_size=.* with data\.dims={dims}[\s\S]*set data\.patch_size="):
-        plan_patch(wanted, [(1, 64, 64)], dims)

@@ -190,7 +190,7 @@ def test_volume_patches_get_volume_maps(ct_root: Path, cache_dir: Path) -> None:
     from seglab.data.lits import LitsData
 
     data = LitsData(root=str(ct_root), cache_dir=str(cache_dir), num_workers=0, dims=3, patch_size=[16, 24, 32]).load()
-    settings = {"n_samples": None, "foreground_fraction": 1.0, "augment": None, "seed": 0}
+    settings = {"n_samples": None, "foreground_fraction": 1.0, "class_odds": (0, 1, 1), "augment": None, "seed": 0}
     dataset = PatchDataset(data.store, data.records["train"], data.spec, map_names=("outline",), **settings)
     assert dataset[0, 0]["maps"]["outline"].shape == (16, 24, 32)
 

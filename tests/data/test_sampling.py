@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from seglab.data.sampling import CaseSampler, EpochSampler, ShapeBatchSampler, generator, patch_start
+from seglab.data.sampling import Aim, CaseSampler, EpochSampler, ShapeBatchSampler, generator, patch_start
 
 WORLDS = (1, 2, 3)
 
@@ -73,7 +73,7 @@ def test_generators_of_different_keys_differ() -> None:
     assert len(draws) == 27
 
 
-FOREGROUND = np.array([[1, z, y, x] for z in range(2) for y in range(30, 40) for x in range(5)] + [[2, 9, 0, 49]])
+PLACES = np.array([[z, y, x] for z in range(2) for y in range(30, 40) for x in range(5)] + [[9, 0, 49]])
 
 
 def test_a_random_patch_lies_inside_and_reaches_both_ends() -> None:
@@ -83,29 +83,55 @@ def test_a_random_patch_lies_inside_and_reaches_both_ends() -> None:
 
 
 @pytest.mark.parametrize("patch", [(1, 16, 16), (4, 7, 50), (10, 40, 50), (3, 1, 1)])
-def test_an_aimed_patch_lies_inside_and_holds_foreground(patch: tuple[int, int, int]) -> None:
+def test_an_aimed_patch_lies_inside_and_holds_one_of_the_places(patch: tuple[int, int, int]) -> None:
     rng, shape = np.random.default_rng(0), (10, 40, 50)
-    seen = set()
     for _ in range(200):
-        start = patch_start(rng, shape, patch, FOREGROUND)
+        start = patch_start(rng, shape, patch, PLACES)
         end = np.add(start, patch)
         assert min(start) >= 0 and (end <= shape).all()
-        inside = ((FOREGROUND[:, 1:] >= start) & (FOREGROUND[:, 1:] < end)).all(axis=1)
-        assert inside.any()
-        seen |= set(FOREGROUND[inside, 0])
-    assert seen == {1, 2}
+        assert ((start <= PLACES) & (end > PLACES)).all(axis=1).any()
 
 
-def test_classes_are_aimed_at_alike_however_rare() -> None:
-    rng = np.random.default_rng(0)
-    slices = [patch_start(rng, (10, 40, 50), (1, 8, 8), FOREGROUND)[0] for _ in range(400)]
-    assert slices.count(9) == pytest.approx(200, abs=40)  # one pixel of class 2, a hundred of class 1
-
-
-@pytest.mark.parametrize("foreground", [None, FOREGROUND, FOREGROUND[:0]])
-def test_a_case_smaller_than_the_patch_lies_in_its_middle(foreground: np.ndarray | None) -> None:
-    start = patch_start(np.random.default_rng(0), (10, 40, 50), (16, 43, 50), foreground)
+@pytest.mark.parametrize("places", [None, PLACES, PLACES[:0]])
+def test_a_case_smaller_than_the_patch_lies_in_its_middle(places: np.ndarray | None) -> None:
+    start = patch_start(np.random.default_rng(0), (10, 40, 50), (16, 43, 50), places)
     assert start == (-3, -2, 0)
+
+
+# Ten cases of background and class 1; class 2 only in the last of them, class 3 in none.
+PIXELS = [[900, 90, 10 * (number == 9), 0] for number in range(10)]
+SIZES = np.arange(1, 11)
+
+
+def drawn(fraction: float, *odds: float, pixels: list[list[int]] = PIXELS) -> list[tuple[int, int | None]]:
+    rng, aim = np.random.default_rng(0), Aim(fraction=fraction, odds=odds, pixels=pixels, sizes=SIZES)
+    return [aim.draw(rng, number % 10) for number in range(2000)]
+
+
+def test_a_rare_class_is_aimed_at_as_often_as_a_common_one() -> None:
+    labels = [label for _, label in drawn(0.5, 0, 1, 1, 1)]
+    assert labels.count(None) == pytest.approx(1000, abs=80)
+    assert labels.count(1) == pytest.approx(500, abs=60) and labels.count(2) == pytest.approx(500, abs=60)
+
+
+def test_odds_choose_the_classes() -> None:
+    labels = [label for _, label in drawn(1, 1, 0, 3, 1)]
+    assert labels.count(0) == pytest.approx(500, abs=60) and labels.count(2) == 2000 - labels.count(0)
+
+
+def test_a_case_keeps_its_turn_unless_it_lacks_the_class() -> None:
+    found = drawn(0.5, 0, 1, 1, 1)
+    assert all(case == (9 if label == 2 else number % 10) for number, (case, label) in enumerate(found))
+
+
+def test_another_case_is_drawn_by_its_size() -> None:
+    pixels = [[1, number < 3] for number in range(10)]  # sizes 1, 2, 3
+    cases = [case for number, (case, _) in enumerate(drawn(1, 0, 1, pixels=pixels)) if number % 10 > 2]
+    assert set(cases) == {0, 1, 2} and cases.count(2) / len(cases) == pytest.approx(0.5, abs=0.05)
+
+
+def test_without_a_class_to_aim_at_any_place_is_drawn() -> None:
+    assert drawn(1, 0, 0, 0, 1) == [(number % 10, None) for number in range(2000)]
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -52,13 +52,19 @@ def write_array(stem: Path, array: NDArray[Any], *, compress: bool) -> None:
         os.fsync(stream.fileno())
 
 
-def open_array(stem: Path) -> Stored:
+@lru_cache(maxsize=256)  # each mapped file keeps a file descriptor, of which a process may have 1024
+def open_array(folder: str, name: str) -> Stored:
     """Map what `write_array` has written; what is indexed is read, nothing else.
 
     Args:
-        stem: path without ending.
+        folder: of the file; text, as a path takes as long to look up as a slice to read.
+        name: of the file, without ending.
     """
-    return _opened(stem)
+    packed, plain = (Path(folder, name + suffix) for suffix in SUFFIXES)
+    if packed.is_file():
+        blosc2 = _blosc2()
+        return blosc2.open(str(packed), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
+    return np.load(plain, mmap_mode="r", allow_pickle=False)
 
 
 def read_box(array: Stored, start: Sequence[int], stop: Sequence[int]) -> NDArray[Any]:
@@ -77,15 +83,6 @@ def read_box(array: Stored, start: Sequence[int], stop: Sequence[int]) -> NDArra
     first, last = (*[0] * leading, *start), (*array.shape[:leading], *stop)
     read: NDArray[Any] = np.empty([b - a for a, b in zip(first, last, strict=True)], array.dtype)
     return array.get_slice_numpy(read, (first, last))  # type: ignore[no-any-return]
-
-
-@lru_cache(maxsize=256)  # each mapped file keeps a file descriptor, of which a process may have 1024
-def _opened(stem: Path) -> Stored:
-    packed, plain = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
-    if packed.is_file():
-        blosc2 = _blosc2()
-        return blosc2.open(str(packed), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
-    return np.load(plain, mmap_mode="r", allow_pickle=False)
 
 
 def _blosc2() -> Any:

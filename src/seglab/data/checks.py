@@ -10,7 +10,7 @@ from seglab.spec import Case, DataSpec
 
 
 def check_numbers(
-    *, batch_size: int, samples_per_epoch: int | None, foreground_fraction: float, num_workers: int | None
+    *, batch_size: int | None, samples_per_epoch: int | None, foreground_fraction: float, num_workers: int | None
 ) -> None:
     """Refuse sizes and shares that mean nothing, before any file is read.
 
@@ -18,7 +18,7 @@ def check_numbers(
         ConfigError: names the argument.
     """
     rules = (
-        ("batch_size", batch_size, batch_size >= 1, "1 or more"),
+        ("batch_size", batch_size, batch_size is None or batch_size >= 1, "null, 1 or more"),
         (
             "samples_per_epoch",
             samples_per_epoch,
@@ -53,6 +53,43 @@ def check_unique(cases: Sequence[Case]) -> None:
             allowed="names that differ in letters, digits, dot, dash or underscore",
             fix="rename one of the files or folders",
         )
+
+
+def check_undeclared(declared: Mapping[str, Sequence[str]] | None) -> None:
+    """Refuse to cut scenes that name their splits themselves.
+
+    Raises:
+        ConfigError: says what to leave out.
+    """
+    if declared is not None:
+        raise ConfigError(
+            "scenes with splits of their own cannot be cut into blocks",
+            given="data.block_px beside a split of each case",
+            allowed="one of both",
+            fix="set data.block_px=null, or remove the column split",
+        )
+
+
+def odds_of(
+    class_odds: Mapping[str, float] | None, class_names: Sequence[str], *, has_background: bool
+) -> tuple[float, ...]:
+    """How often each class is aimed at: as named, else once; a background that is not named never.
+
+    Raises:
+        ConfigError: an unknown class or a negative number.
+    """
+    given = class_odds or {}
+    wrong = [f"{name}: {odds}" for name, odds in given.items() if name not in class_names or not odds >= 0]
+    if wrong:
+        raise ConfigError(
+            "data.class_odds names an unknown class or a negative number",
+            given=", ".join(wrong),
+            allowed=f"0 and more for any of {', '.join(class_names)}",
+            fix=f"set data.class_odds={{{class_names[-1]}: 2}}, or null for all alike",
+        )
+    return tuple(
+        float(given.get(name, 0 if label == 0 and has_background else 1)) for label, name in enumerate(class_names)
+    )
 
 
 def check_fits(spec: DataSpec, class_names: tuple[str, ...], example: Record) -> None:

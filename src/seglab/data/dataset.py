@@ -14,7 +14,7 @@ from seglab.data.arrays import Stored, read_box
 from seglab.data.augment import Augment
 from seglab.data.intensity import normalise
 from seglab.data.maps import distance_maps
-from seglab.data.sampling import generator, patch_start
+from seglab.data.sampling import Aim, generator, patch_start
 from seglab.data.store import Record, Store
 from seglab.inference.cases import slice_indices
 from seglab.spec import IGNORE_INDEX, DataSpec
@@ -41,7 +41,8 @@ class PatchDataset(Dataset[Batch]):
         spec: patch size, dimensions, intensity.
         n_samples: samples of an epoch, shared out over the cases by their size; None for as many as patches cover the
             cases once.
-        foreground_fraction: probability that a patch is centred on a foreground pixel.
+        foreground_fraction: probability that a patch is centred on a pixel of a class that is drawn by `class_odds`.
+        class_odds: how often each class is drawn, in any unit, (num_classes,).
         augment: applied to each patch, or None.
         seed: of the run.
         map_names: distance maps to make of each augmented mask.
@@ -58,15 +59,18 @@ class PatchDataset(Dataset[Batch]):
         *,
         n_samples: int | None,
         foreground_fraction: float,
+        class_odds: Sequence[float],
         augment: Augment | None,
         seed: int,
         map_names: tuple[str, ...] = (),
     ) -> None:
         self.store, self.records, self.spec, self.seed = store, records, spec, seed
-        self.foreground_fraction, self.augment, self.map_names = foreground_fraction, augment, map_names
+        self.augment, self.map_names = augment, map_names
         self.size = _box(spec)
         cover = np.array([max(1, round(np.prod(r.shape[1:]) / np.prod(self.size))) for r in records])
         self.ends = np.cumsum(cover)
+        pixels = [record.class_pixels for record in records]
+        self.aim = Aim(fraction=foreground_fraction, odds=class_odds, pixels=pixels, sizes=cover)
         self.n_samples = int(self.ends[-1]) if n_samples is None else n_samples
 
     def __len__(self) -> int:
@@ -77,10 +81,10 @@ class PatchDataset(Dataset[Batch]):
         rng = generator(self.seed, epoch, index)
         cover = int(self.ends[-1])
         place = index if self.n_samples == cover else int(rng.integers(cover))
-        record = self.records[int(np.searchsorted(self.ends, place, side="right"))]
-        aimed = rng.random() < self.foreground_fraction
-        start = patch_start(rng, record.shape[1:], self.size, self.store.foreground(record.id) if aimed else None)
-        region = Region(record, start, self.size)
+        case, label = self.aim.draw(rng, int(np.searchsorted(self.ends, place, side="right")))
+        record = self.records[case]
+        places = None if label is None else self.store.places(record.id, label)
+        region = Region(record, patch_start(rng, record.shape[1:], self.size, places), self.size)
         if self.augment is None:
             image, mask = read_region(self.store, region, self.spec)
         else:
@@ -192,7 +196,7 @@ def _box(spec: DataSpec) -> tuple[int, ...]:
 
 
 def _labels(mask: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.array(mask))  # a copy, as a mapped array cannot be written to
+    return torch.from_numpy(mask if mask.flags.writeable else mask.copy())  # what is mapped cannot be written to
 
 
 def _crop(array: Stored, start: Sequence[int], size: Sequence[int], mode: Literal["edge", "constant"]) -> NDArray[Any]:

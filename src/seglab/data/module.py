@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,14 +12,24 @@ from torch.utils.data import DataLoader
 
 from seglab import __version__
 from seglab.data.augment import Augment
-from seglab.data.checks import check_channels, check_fits, check_numbers, check_unique
+from seglab.data.blocks import Blocks, cut_scenes, splits_of_scenes
+from seglab.data.checks import (
+    check_channels,
+    check_fits,
+    check_numbers,
+    check_undeclared,
+    check_unique,
+    odds_of,
+)
 from seglab.data.contents import key_of
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
 from seglab.data.dealing import Held, held_by
+from seglab.data.duplicates import duplicates
 from seglab.data.formats.volumes import DicomLabels
 from seglab.data.intensity import combine
+from seglab.data.leaks import check_leaks, check_on_leak, splits_of_cases
 from seglab.data.phantoms.folder import phantom_folder
-from seglab.data.plan import plan_patch
+from seglab.data.plan import BATCH, check_plan, plan_patch
 from seglab.data.preparation import Preparation, silent
 from seglab.data.sampling import CaseSampler, EpochSampler, ShapeBatchSampler
 from seglab.data.source import DataSource
@@ -40,10 +50,12 @@ class SegmentationData(DataSource, LightningDataModule):
         root: folder of the raw data, or "phantom" for synthetic data in the same format.
         cache_dir: where prepared data and phantoms are kept.
         dims: dimensions of the network's input, 2 or 3.
-        patch_size: spatial size of a training sample; None takes the median training case up to a limit.
-        batch_size: samples of a batch, per process.
+        patch_size: spatial size of a training sample; None takes the median case up to a limit.
+        batch_size: samples of a batch, per process; None takes 8 in two dimensions and 2 in three.
+        plan: "auto" makes what was left None fit into the memory at hand, "none" takes it as it is.
         samples_per_epoch: over all processes; None covers the training cases about once.
-        foreground_fraction: probability that a patch is centred on a foreground pixel.
+        foreground_fraction: probability that a patch is centred on a pixel of a class, background left out.
+        class_odds: how often each class is that class, in any unit; those not named count 1. None: all alike.
         val_fraction: share of cases for validation; 0 for none.
         test_fraction: share of cases for the test; 0 for none.
         split_seed: of the draw of groups.
@@ -52,6 +64,7 @@ class SegmentationData(DataSource, LightningDataModule):
         n_folds: parts of a cross-validation.
         split_file: JSON with the groups of train, val, test; None draws one and keeps it beside the prepared data.
         num_workers: loader processes; None takes what the cores leave.
+        on_leak: what cases do that show the same and stand in two splits: "stop", or "warn".
         on_error: what bad cases do: "stop", or "skip" to leave them out by name.
         augment: training augmentation, None for none.
         seed: of sampling and augmentation.
@@ -65,9 +78,11 @@ class SegmentationData(DataSource, LightningDataModule):
     cache_dir: str
     dims: Literal[2, 3] = 2
     patch_size: list[int] | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
+    plan: str = "auto"
     samples_per_epoch: int | None = None
     foreground_fraction: float = 0.33
+    class_odds: dict[str, float] | None = None
     val_fraction: float = 0.15
     test_fraction: float = 0.2
     split_seed: int = 0
@@ -76,6 +91,7 @@ class SegmentationData(DataSource, LightningDataModule):
     split_file: str | None = None
     num_workers: int | None = None
     on_error: str = "stop"
+    on_leak: str = "stop"
     augment: Augment | None = None
     seed: int = 0
     map_names: tuple[str, ...] = field(default=(), init=False)
@@ -109,6 +125,8 @@ class SegmentationData(DataSource, LightningDataModule):
                 fix=f"set data.dims={self.supported_dims[0]}",
             )
         check_fold(self.fold, self.n_folds)
+        check_plan(self.plan)
+        check_on_leak(self.on_leak)
         check_numbers(
             batch_size=self.batch_size,
             samples_per_epoch=self.samples_per_epoch,
@@ -131,10 +149,10 @@ class SegmentationData(DataSource, LightningDataModule):
         prepared = Path(self.cache_dir) / "prepared"
         how: dict[str, Any] = {"on_error": self.on_error, "n_workers": self.n_readers, "progress": self.progress}
         self.preparation = Preparation(source=self, folder=prepared, **how)
-        self.store = self.preparation.store(cases)
+        self.store = self.prepared = self.preparation.store(cases)
         check_channels(self.store.records)
         everything: dict[str, tuple[Record, ...]] = {"all": self.store.records}
-        self.splits = {} if test_split == "all" else self._split(self.store.folder)
+        self.splits = {} if test_split == "all" else self._divide(on_leak=self.on_leak if spec is None else "warn")
         self.records = everything | {name: self._members(groups) for name, groups in self.splits.items()}
         self.test_records = self.records[test_split]
         if spec is None:
@@ -156,6 +174,15 @@ class SegmentationData(DataSource, LightningDataModule):
             )
         return self._spec
 
+    @property
+    def n_per_batch(self) -> int:
+        """Samples of a batch."""
+        return BATCH[self.dims] if self.batch_size is None else self.batch_size
+
+    def use(self, *, patch_size: tuple[int, ...], batch_size: int) -> None:
+        """Take the sizes of a plan; only after `load`."""
+        self.batch_size, self._spec = batch_size, replace(self.spec, patch_size=patch_size)
+
     def draw_splits(self, groups: Mapping[str, Held]) -> Splits:
         """Share out groups at random; a data set with an order of its own overrides this."""
         fractions = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction}
@@ -169,14 +196,15 @@ class SegmentationData(DataSource, LightningDataModule):
             self.spec,
             n_samples=self.samples_per_epoch,
             foreground_fraction=self.foreground_fraction,
+            class_odds=odds_of(self.class_odds, self.class_names, has_background=self.has_background),
             augment=self.augment,
             seed=self.seed,
             map_names=self.map_names,
         )
         rank, world = self._place()
         sampler = EpochSampler(len(dataset), seed=self.seed, start=self._start, rank=rank, world=world)
-        full = len(sampler) >= self.batch_size
-        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=full)
+        full = len(sampler) >= self.n_per_batch
+        return self._loader(dataset, sampler=sampler, batch_size=self.n_per_batch, drop_last=full)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Whole slices, photos or tiles (2-D) or whole cases (3-D), each once over all ranks."""
@@ -200,7 +228,7 @@ class SegmentationData(DataSource, LightningDataModule):
         regions = cut_tiles(records, tile)
         rank, world = self._place()
         shapes = [region.size for region in regions]
-        size = max(1, min(self.batch_size, len(regions) // world))  # no rank may be left without a batch
+        size = max(1, min(self.n_per_batch, len(regions) // world))  # no rank may be left without a batch
         batches = ShapeBatchSampler(shapes, batch_size=size, rank=rank, world=world)
         dataset = RegionDataset(self.store, regions, self.spec, map_names=self.map_names)
         return self._loader(dataset, batch_sampler=batches)
@@ -222,7 +250,7 @@ class SegmentationData(DataSource, LightningDataModule):
     def _start(self) -> tuple[int, int]:
         if self.next_batch is not None:  # after a resume the trainer learns its epoch later than the workers need it
             epoch, batch = self.next_batch()
-            return epoch, batch * self.batch_size
+            return epoch, batch * self.n_per_batch
         return (self.trainer.current_epoch if self.trainer is not None else 0), 0
 
     def _found(self) -> list[Case]:
@@ -231,17 +259,33 @@ class SegmentationData(DataSource, LightningDataModule):
         self.declared = declared_splits(cases)
         return cases
 
-    def _split(self, store_folder: Path) -> Splits:
+    def _divide(self, *, on_leak: str) -> Splits:
+        """Split the store's cases, or the blocks of its scenes, which become its cases; refuse what stands in two."""
+        pairs, records = duplicates(self.prepared), self.prepared.records
+        if self.block_and_buffer_px is None:
+            splits = self._split()
+            check_leaks(pairs, records, splits_of_cases(records, splits), on_leak=on_leak)
+            return splits
+        check_undeclared(self.declared)
+        blocks = Blocks(*self.block_and_buffer_px)
+        whole = self.store = cut_scenes(self.prepared, blocks, self.clip)
+        splits = self._split()
+        check_leaks(pairs, records, splits_of_scenes(whole, splits), on_leak=on_leak)
+        self.store = whole.with_buffer(set(splits["train"]), blocks.buffer_px)
+        return splits
+
+    def _split(self) -> Splits:
         groups = held_by(self.store.records)
         if self.split_file is not None:
             file = Path(self.split_file)
         elif self.declared is not None:
             kept = {split: tuple(name for name in names if name in groups) for split, names in self.declared.items()}
-            file = store_folder / f"split-declared-{key_of(kept)}.json"
+            file = self.store.folder / f"split-declared-{key_of(kept)}.json"
             write_splits(file, kept)
         else:
-            name = f"split-seed{self.split_seed}-val{self.val_fraction:g}-test{self.test_fraction:g}.json"
-            file = store_folder / name
+            name = f"split-seed{self.split_seed}-val{self.val_fraction:g}-test{self.test_fraction:g}"
+            name += f"-block{self.block_and_buffer_px[0]}.json" if self.block_and_buffer_px else ".json"
+            file = self.store.folder / name
             if not file.is_file():
                 write_splits(file, self.draw_splits(groups))
         splits = read_splits(file, set(groups))
@@ -271,7 +315,12 @@ class SegmentationData(DataSource, LightningDataModule):
             class_colors=self.class_colors,
             mask_values=self.mask_values,
             has_background=self.has_background,
-            patch_size=plan_patch(self.patch_size, [record.shape[1:] for record in train], self.dims),
+            patch_size=plan_patch(
+                self.patch_size,
+                [record.shape[1:] for record in self.store.records],
+                self.dims,
+                [record.spacing for record in self.store.records],
+            ),
             intensity=combine((record.moments for record in train), low=low, high=high),
             n_slices=n_slices,
             regions=self.regions,

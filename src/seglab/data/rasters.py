@@ -23,9 +23,14 @@ class RasterData(SegmentationData):
 
     Args:
         require_crs: refuse a GeoTIFF without coordinate reference system.
+        block_px: about the side of the blocks that each scene is cut into, which are split instead of the scenes; None
+            keeps scenes whole.
+        buffer_px: width of the strip of training blocks, beside blocks of other splits, that is not trained on.
     """
 
     require_crs: bool = True
+    block_px: int | None = None
+    buffer_px: int = 64
 
     kind = "raster"
     suffixes = (*raster.SUFFIXES, *PICTURES)
@@ -34,6 +39,11 @@ class RasterData(SegmentationData):
     def settings(self) -> dict[str, Any]:
         """Includes what is refused."""
         return {**super().settings, "require_crs": self.require_crs}
+
+    @property
+    def block_and_buffer_px(self) -> tuple[int, int] | None:
+        """As configured."""
+        return None if self.block_px is None else (self.block_px, self.buffer_px)
 
     def write_phantom(self, folder: Path) -> None:
         """Four-band GeoTIFF scenes with fields, water, buildings, roads and nodata."""

@@ -88,11 +88,47 @@ def generator(*key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
+class Aim:
+    """Where foreground patches go: a class is drawn first, so that a rare one comes as often as a common one.
+
+    Args:
+        fraction: probability that a patch is aimed at a class at all.
+        odds: how often each class is drawn, in any unit, (K,); 0 for never.
+        pixels: of each class in each case, (n, K).
+        sizes: how often each case comes, in any unit, (n,).
+    """
+
+    def __init__(
+        self, *, fraction: float, odds: Sequence[float], pixels: Sequence[Sequence[int]], sizes: NDArray[np.int_]
+    ) -> None:
+        self.shown = np.array(pixels) > 0
+        self.labels = np.flatnonzero(self.shown.any(axis=0) & (np.array(odds) > 0))
+        chosen = np.array(odds, float)[self.labels]
+        self.fraction = fraction if len(self.labels) else 0.0
+        self.odds = chosen / chosen.sum() if len(chosen) else chosen
+        self.ends = {int(label): np.cumsum(sizes * self.shown[:, label]) for label in self.labels}
+
+    def draw(self, rng: np.random.Generator, case: int) -> tuple[int, int | None]:
+        """The case, or another one that shows the class that was drawn, and this class; None for any place.
+
+        Args:
+            rng: draws.
+            case: number of the case whose turn it is.
+        """
+        if rng.random() >= self.fraction:
+            return case, None
+        label = int(rng.choice(self.labels, p=self.odds))
+        if not self.shown[case, label]:
+            ends = self.ends[label]
+            case = int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))
+        return case, label
+
+
 def patch_start(
     rng: np.random.Generator,
     shape: Sequence[int],
     patch: Sequence[int],
-    foreground: NDArray[np.int32] | None,
+    places: NDArray[np.int32] | None,
 ) -> tuple[int, ...]:
     """Corner of a random patch; negative along an axis where the image is smaller than the patch.
 
@@ -100,16 +136,15 @@ def patch_start(
         rng: draws the place.
         shape: (D, H, W) of the case.
         patch: (depth, height, width) of the patch.
-        foreground: (n, 4) rows class, z, y, x; when given, the patch is centred on a pixel of a class drawn evenly
-            from those present. None draws any place.
+        places: (n, 3) pixels z, y, x, one of which the patch is centred on as far as it lies within the case; None
+            draws any place.
 
     Returns:
         (z, y, x) of the first pixel.
     """
-    if foreground is None or len(foreground) == 0:
+    if places is None or len(places) == 0:
         return tuple(_draw_start(rng, length, size) for length, size in zip(shape, patch, strict=True))
-    rows = foreground[foreground[:, 0] == rng.choice(np.unique(foreground[:, 0]))]
-    centre = rows[rng.integers(len(rows)), 1:]
+    centre = places[rng.integers(len(places))]
     return tuple(
         min(max(int(middle) - size // 2, 0), length - size) if length > size else (length - size) // 2
         for middle, length, size in zip(centre, shape, patch, strict=True)

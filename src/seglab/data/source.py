@@ -111,6 +111,11 @@ class DataSource(ABC):
         return 1
 
     @property
+    def block_and_buffer_px(self) -> tuple[int, int] | None:
+        """Side of the blocks that scenes are cut into and width of the buffer between them; None keeps cases whole."""
+        return None
+
+    @property
     def clip(self) -> tuple[float | None, float | None]:
         """Range of stored values that is kept."""
         return None, None

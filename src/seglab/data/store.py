@@ -6,7 +6,7 @@ Layout below the folder of prepared data:
     entries/<case>-<key>/                one case; the key stands for its files' contents, the settings, the code
         image.npy or image.b2nd          (C, D, H, W), values as read, volumes clipped to the window
         mask.npy or mask.b2nd            (D, H, W) uint8, class index or 255
-        foreground.npy                   (n, 4) int32: class, z, y, x of some pixels of each foreground class
+        foreground.npy                   (n, 4) int32: class, z, y, x of some pixels of each class
         signs.npy                        (D, 63) int8: what copies of a slice have in common
         facts.json                       shape, spacing, header, pixels of each class, sums of the values, findings
     <data set>-<key>/cases.json          the cases of a data set with their entries, and beside it its splits
@@ -112,7 +112,7 @@ class Store:
         self._held = hold(folder / IN_USE) if self.is_written else None
         content = json.loads((folder / CASES).read_text(encoding="utf-8")) if rows is None else rows
         self.records = tuple(_record(entry) for entry in content)
-        self._entries = {record.id: folder.parent / ENTRIES / record.entry for record in self.records}
+        self._entries = {record.id: str(folder.parent / ENTRIES / record.entry) for record in self.records}
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process, as long as this one holds the store."""
@@ -120,20 +120,26 @@ class Store:
 
     def image(self, case_id: str) -> Stored:
         """Mapped image of a case, (C, D, H, W)."""
-        return open_array(self._entries[case_id] / "image")
+        return open_array(self._entries[case_id], "image")
 
     def mask(self, case_id: str) -> Stored:
         """Mapped mask of a case, (D, H, W)."""
-        return open_array(self._entries[case_id] / "mask")
+        return open_array(self._entries[case_id], "mask")
 
     def foreground(self, case_id: str) -> NDArray[np.int32]:
-        """Some foreground pixels of a case, (n, 4): class, z, y, x."""
-        rows: NDArray[np.int32] = open_array(self._entries[case_id] / "foreground")
+        """Some pixels of each class of a case, background too, ordered by class; (n, 4): class, z, y, x."""
+        rows: NDArray[np.int32] = open_array(self._entries[case_id], "foreground")
         return rows
+
+    def places(self, case_id: str, label: int) -> NDArray[np.int32]:
+        """Some pixels of one class of a case, (n, 3): z, y, x."""
+        rows = self.foreground(case_id)
+        first, end = np.searchsorted(rows[:, 0], (label, label + 1))
+        return rows[first:end, 1:]
 
     def signs(self, case_id: str) -> NDArray[np.int8]:
         """What copies of the slices of a case have in common, (D, 63)."""
-        found: NDArray[np.int8] = open_array(self._entries[case_id] / "signs")
+        found: NDArray[np.int8] = open_array(self._entries[case_id], "signs")
         return found
 
 
@@ -192,7 +198,7 @@ def _fill(folder: Path, sample: Sample, layout: Layout) -> None:
     mask, image = sample.mask, sample.image if layout.keeps_all else _clipped(sample.image, *layout.clip)
     write_array(folder / "image", image, compress=layout.compress)
     write_array(folder / "mask", mask, compress=layout.compress)
-    write_array(folder / "foreground", _foreground(mask, layout.num_classes), compress=False)
+    write_array(folder / "foreground", some_places(mask, layout.num_classes), compress=False)
     write_array(folder / "signs", signs(image), compress=False)
     facts = {
         "shape": image.shape,
@@ -220,9 +226,10 @@ def _clipped(image: NDArray[Any], low: float | None, high: float | None) -> NDAr
     return clipped
 
 
-def _foreground(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.int32]:
+def some_places(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.int32]:
+    """Evenly chosen pixels of each class of a (D, H, W) mask, ordered by class; (n, 4): class, z, y, x."""
     rows = [np.empty((0, 4), np.int32)]
-    for label in range(1, num_classes):
+    for label in range(num_classes):
         pixels = np.flatnonzero(mask == label)
         picked = pixels[np.linspace(0, len(pixels) - 1, min(len(pixels), N_FOREGROUND)).astype(int)]
         places = np.unravel_index(picked, mask.shape)

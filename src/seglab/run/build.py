@@ -20,6 +20,7 @@ from seglab.extras import require
 from seglab.nets.base import SegmentationNet
 from seglab.run.engine import Engine
 from seglab.run.make import locate, make
+from seglab.run.planning import fit_memory, memory_at_hand, with_depth
 from seglab.run.preflight import check_monitor, check_patch, check_ranks, check_supported, share_norms, sound_precision
 from seglab.run.record import code_hash, config_hash, read_run
 from seglab.run.secrets import scrub_config
@@ -67,12 +68,12 @@ def build(config: Config, run_dir: Path, first: SegmentationNet | None = None) -
     known = DataSpec.from_dict(read_run(run_dir)["spec"]) if config["resume"] else None
     data = build_data(config).load(spec=known)
     check_ranks(data, engine.world_size)
-    task = build_task(config, data.spec)
+    task, config = planned_task(config, data, engine)
     engine = check_supported(engine, task.net)
     if first is not None:
         task.use_first(first)
     data.map_names = task.loss.map_names
-    patch = check_patch(task, data.batch_size)
+    patch = check_patch(task, data.n_per_batch)
     engine = sound_precision(engine, has_thin_level=patch.has_thin_level)
     share_norms(engine, task.net)
     if engine.compile:
@@ -88,6 +89,21 @@ def build(config: Config, run_dir: Path, first: SegmentationNet | None = None) -
     ]
     trainer = engine.trainer(callbacks=callbacks, loggers=[], run_dir=run_dir, leaves_unused=patch.leaves_unused)
     return Run(data, task, trainer, config)
+
+
+def planned_task(config: Config, data: SegmentationData, engine: Engine) -> tuple[SegmentationTask, Config]:
+    """The task, and the configuration with the sizes that it left open; a resumed run has them already."""
+    model, config = config["model"], with_depth(config, data.spec.patch_size)
+    task, patch = build_task(config, data.spec), data.spec.patch_size
+    if config["resume"]:
+        return task, config
+    config = fit_memory(config, data, task.net, memory_at_hand(engine))
+    if data.spec.patch_size == patch:
+        task.config = json.dumps(scrub_config(config))
+        return task, config
+    config = with_depth({**config, "model": model}, data.spec.patch_size)
+    seed_everything(config["seed"], workers=True, verbose=False)  # the weights are those of a patch set by hand
+    return build_task(config, data.spec), config
 
 
 def watchers(engine: Engine, run_dir: Path, facts: Mapping[str, str]) -> list[Callback]:

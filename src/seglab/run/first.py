@@ -106,7 +106,7 @@ def rehearse(config: Config, stage: Run) -> None:
     with torch.device("meta"):
         task = build_task(config, stage.data.spec)
     task.use_first(deepcopy(checked(stage.task, config).net))
-    check_patch(task, stage.data.batch_size)
+    check_patch(task, stage.data.n_per_batch)
 
 
 def checked(first: SegmentationTask, config: Config) -> SegmentationTask:

@@ -27,7 +27,7 @@ from seglab.run.ids import is_main_process, run_id, run_name
 from seglab.run.loggers import open_loggers, tell, unfailing
 from seglab.run.make import make
 from seglab.run.plain import read_checkpoint
-from seglab.run.record import claim, note_resume, write_json, write_rows, write_run
+from seglab.run.record import claim, config_hash, note_resume, write_json, write_rows, write_run
 from seglab.run.resume import check_same_data, resume_point, resumed_config
 from seglab.run.screen import show_run
 from seglab.run.secrets import scrub
@@ -198,6 +198,7 @@ def facts(run: Run) -> dict[str, Any]:
     return {
         "spec": run.data.spec.to_dict(),
         "data_hash": run.data.store.folder.name,
+        "split_hash": config_hash(run.data.splits),
         "n_cases": {split: len(records) for split, records in run.data.records.items()},
         "n_parameters": sum(p.numel() for p in run.task.net.parameters()),
         "precision": run.trainer.precision,

@@ -101,6 +101,8 @@ def check_same_data(run_dir: Path, facts: Mapping[str, Any]) -> None:
     """
     record = read_run(run_dir)
     changed = list(differences(record["n_cases"], facts["n_cases"], "n_cases"))
+    if "split_hash" in record:  # runs of older versions have none
+        changed += differences(record["split_hash"], facts["split_hash"], "split_hash")
     if changed:
         raise ConfigError(
             "the data is not what the run was started on",
