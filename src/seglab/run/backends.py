@@ -167,7 +167,7 @@ def check_exportable(task: SegmentationTask) -> None:
         raise ConfigError(
             f"{type(task.net).__name__} cannot be exported",
             given="; ".join(reasons),
-            allowed="networks to which python src/info.py what=compatibility says yes under ONNX, trained in another way",
+            allowed="networks to which python src/info.py what=compatibility says yes under ONNX",
             fix="predict with inference.backend=torch, or train another model=...",
         )
 
