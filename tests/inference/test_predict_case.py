@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seglab.errors import ConfigError, ShapeError
-from seglab.inference.cases import CasePredictor, TensorCase, slice_indices, stack_slices
+from seglab.inference.cases import CasePredictor, slice_indices, stack_slices
 from seglab.inference.windows import SlidingWindow
 
 

@@ -17,7 +17,9 @@ from run_jobs import HARDWARE, SMALL, composed, train_in
 
 from seglab.data.formats import itk, nifti
 from seglab.errors import ConfigError, DataError
-from seglab.run.predict import find_inputs, name_outputs, predict
+from seglab.run.inputs import find_inputs, name_outputs
+from seglab.run.predict import predict
+from seglab.run.predictions import FILE, LOCK
 
 Run = tuple[Path, dict[str, float]]
 SHORT = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "test=false"]
@@ -32,7 +34,9 @@ def label(run_dir: Path, pattern: Path | str, output: Path, *overrides: str) -> 
 
 
 def listed(folder: Path) -> list[str]:
-    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    """Files but the record and its lock."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(str(file.relative_to(folder)) for file in files if file.name not in (FILE, LOCK))
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def _not_exported(net: nn.Module, error: Exception) -> ConfigError:
     return ConfigError(
         f"{type(net).__name__} cannot be exported",
         given=f"{type(error).__name__}: {reason}",
-        allowed="networks whose row in docs/zoo/compatibility.md says yes to ONNX",
+        allowed="networks to which python src/info.py what=compatibility says yes under ONNX",
         fix="predict with inference.backend=torch, or train another model=...",
     )
 

@@ -122,8 +122,8 @@ class SlidingWindow:
         sums = WindowSums(spatial, size, starts, self.blending)
         for start, end in zip(starts[0], [*starts[0][1:], spatial[0]], strict=True):
             row = context.row(image, start, size[0])
-            for corner, logits in self._predict_row(row, compute, size, context, starts[1:]):
-                sums.add((start, *corner), logits)
+            for corners in self._in_batches(starts[1:]):
+                _add(sums, row, [(start, *corner) for corner in corners], compute, context)
             yield from sums.release(start, end, weighted=weighted)
 
     def batches(self, network: WindowNetwork) -> Predict:
@@ -149,20 +149,23 @@ class SlidingWindow:
     def _step(self, length: int) -> int:
         return max(1, int(length * (1 - self.overlap) + 1e-6))  # 100 * (1 - 0.9) is a little less than 10
 
-    def _predict_row(
-        self, row: Tensor, compute: Predict, size: tuple[int, ...], context: Context, starts: Sequence[list[int]]
-    ) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    def _in_batches(self, starts: Sequence[list[int]]) -> Iterator[list[tuple[int, ...]]]:
         corners = list(product(*starts))
-        large = [length + sum(margin) for length, margin in zip(size, context.margins, strict=True)]
         for begin in range(0, len(corners), self.batch_size):
-            chosen = corners[begin : begin + self.batch_size]
-            batch = torch.stack([part(row, corner, large) for corner in chosen])  # (B, C, *input)
-            yield from zip(chosen, centre(compute(batch), len(batch), size), strict=True)
+            yield corners[begin : begin + self.batch_size]
 
 
 def window_starts(length: int, size: int, step: int) -> list[int]:
     """First pixels of windows of `size` every `step` pixels; the last window ends with the axis of `length`."""
     return [*range(0, length - size, step), length - size]
+
+
+def _add(sums: WindowSums, row: Tensor, corners: Sequence[tuple[int, ...]], compute: Predict, context: Context) -> None:
+    """Predict a batch of windows and add it up; on return nothing of it is held any more."""
+    large = [length + sum(margin) for length, margin in zip(sums.size, context.margins, strict=True)]
+    logits = compute(torch.stack([part(row, corner[1:], large) for corner in corners]))  # (B, C, *input)
+    for corner, window in zip(corners, centre(logits, len(corners), sums.size), strict=True):
+        sums.add(corner, window)
 
 
 def _check_window(window: Sequence[int], n_axes: int) -> None:

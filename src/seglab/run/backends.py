@@ -17,10 +17,10 @@ from seglab.inference.backend import BACKENDS, Backend, Checked, Onnxruntime, Op
 from seglab.inference.backend_onnx import SizeRule, traced, write_onnx
 from seglab.inference.folding import fold_batch_norm
 from seglab.inference.network import Predict
+from seglab.nets import base
 from seglab.nets.base import SegmentationNet
 from seglab.run.engine import computes_in_bf16
 from seglab.run.int8 import check_dice, int8_file
-from seglab.run.record import code_hash
 from seglab.run.trained import TrainedRun
 from seglab.task.implicit import ImplicitTask
 from seglab.task.segmentation import SegmentationTask
@@ -167,14 +167,16 @@ def check_exportable(task: SegmentationTask) -> None:
         raise ConfigError(
             f"{type(task.net).__name__} cannot be exported",
             given="; ".join(reasons),
-            allowed="networks whose row in docs/zoo/compatibility.md says yes to ONNX, trained in another way",
+            allowed="networks to which python src/info.py what=compatibility says yes under ONNX",
             fix="predict with inference.backend=torch, or train another model=...",
         )
 
 
 def weights_key(task: SegmentationTask) -> str:
-    """Hash of the network's weights and of the code that they run in."""
-    digest = hashlib.sha256(f"{code_hash()} {torch.__version__}".encode())
+    """Hash of the network's weights and of the code of all networks."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    for file in sorted(Path(base.__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
     for name, value in task.net.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -1,28 +1,40 @@
 """predict: labels files with a trained run; each output lies on the grid of its input."""
 
-import glob
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from seglab.data.formats.dicom_files import is_series
+from seglab.data import outputs
+from seglab.data.channels import first_channels, sibling_files
 from seglab.data.formats.volumes import DicomLabels
-from seglab.data.intensity import normalise
+from seglab.data.intensity import normalise_windows
 from seglab.data.module import SegmentationData
+from seglab.data.outputs import Wanted
 from seglab.errors import ConfigError, DataError, SeglabError
 from seglab.files import check_writable
+from seglab.run.backends import BackendChoice, computing
 from seglab.run.build import Config, build_data
+from seglab.run.checkpoint import find_checkpoint
+from seglab.run.choose import stored_postprocess
 from seglab.run.engine import available_threads, engine_for
 from seglab.run.ensemble import load_members, members_of
+from seglab.run.inputs import find_inputs, name_outputs
 from seglab.run.make import make
+from seglab.run.predictions import Predictions, claimed, content_hash
 from seglab.run.record import read_run
+from seglab.run.trained import TrainedRun
 from seglab.task.segmentation import SegmentationTask
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -33,24 +45,27 @@ class Predictor:
         task: in eval mode, on its device.
         data: reads and writes files of the kind it was trained on.
         precision: as Lightning names it.
+        wanted: what is written for each file.
     """
 
     task: SegmentationTask
     data: SegmentationData
     precision: str
+    wanted: Wanted
 
-    def __call__(self, file: Path, target_stem: Path) -> Path:
-        """Label one file.
+    def __call__(self, file: Path, stem: Path) -> Iterator[float]:
+        """Label one file, part by part.
 
         Args:
             file: an image of the kind the network was trained on.
-            target_stem: output path without ending.
+            stem: output path without ending, in a temporary folder: after an error files are left half-written.
 
-        Returns:
-            The written file.
+        Yields:
+            The share that is done.
 
         Raises:
             DataError: a file of another kind, a broken one, or one with another number of channels.
+            OSError: when an output cannot be written.
         """
         if not self.data.reads(file):
             raise DataError(
@@ -59,24 +74,40 @@ class Predictor:
                 allowed=", ".join(self.data.suffixes),
                 fix="convert it, or leave it out of input=...",
             )
-        image, _, _ = self.data.read_image(file)
-        expected = self.task.spec.in_channels // self.task.spec.n_slices
-        if image.shape[0] != expected:
-            raise DataError(
-                f"{file.name} has another number of channels than the training data",
-                given=f"{image.shape[0]} channels",
-                allowed=f"{expected} channels",
-                fix="predict with a run that was trained on such images",
-            )
-        dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.precision)
-        device = self.task.device
-        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            labels = self.task.predict_labels(normalise(image, self.task.spec.intensity).to(device))
-        return self.data.write_labels(labels.cpu().numpy(), file, target_stem, self.task.spec)
+        spec = self.task.spec
+        with outputs.opened(self.data, file, spec.channels) as case:
+            image = case.image
+            expected = spec.in_channels // spec.n_slices
+            if image.shape[0] != expected:
+                raise DataError(
+                    f"{file.name} has another number of channels than the training data",
+                    given=f"{image.shape[0]} channels",
+                    allowed=f"{expected} channels",
+                    fix="predict with a run that was trained on such images",
+                )
+            with outputs.created(self.data, spec, case, stem, self.wanted) as writer, self._computing():
+                n_done, n_all = 0, int(np.prod(image.shape[1:3]))
+                for part in self._parts(image):
+                    writer.write(part)
+                    n_done += (part.depth[1] - part.depth[0]) * (part.height[1] - part.height[0])
+                    yield min(n_done / n_all, 1.0)
+
+    def _parts(self, image: Any) -> Iterator[Any]:
+        wanted = self.wanted
+        has_threshold = wanted.postprocess is not None and wanted.postprocess.threshold is not None
+        prepare = partial(normalise_windows, intensity=self.task.spec.intensity, device=self.task.device)
+        predictor = self.task.predictor(prepare)
+        return predictor.parts(image, probs=wanted.probabilities or has_threshold, entropy=wanted.entropy)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        dtype = AUTOCAST.get(self.precision)
+        with torch.inference_mode(), torch.autocast(self.task.device.type, dtype=dtype, enabled=dtype is not None):
+            yield
 
 
 def predict(cfg: DictConfig) -> None:
-    """Label every input file; what cannot be labelled is named at the end.
+    """Label every input file that is not labelled yet; what cannot be labelled is named at the end.
 
     Args:
         cfg: composed by Hydra from conf/predict.yaml.
@@ -85,28 +116,22 @@ def predict(cfg: DictConfig) -> None:
         SeglabError: no such run, no input, an unwritable output folder, or, after all others were done, failed files.
     """
     output = Path(cfg.output)
-    if cfg.dicom not in get_args(DicomLabels):
-        raise ConfigError(
-            "labels of a DICOM series cannot be written so",
-            given=f"dicom={cfg.dicom}",
-            allowed="dicom=nifti or dicom=seg",
-            fix="leave dicom out for NIfTI",
-        )
+    _check_choices(cfg)
     check_writable(output, "output")
-    files = find_inputs(cfg.input, output)
-    predictor = load_predictor(cfg)
-    failures: dict[Path, SeglabError | OSError] = {}
-    written: dict[Path, Path] = {}
-    for file, stem in track(list(name_outputs(files, output).items()), description="predict", transient=True):
-        try:
-            written[file] = _label(predictor, file, stem, set(written.values()))
-        except (SeglabError, OSError) as error:
-            failures[file] = error
-    _summarise(written, failures, output)
+    files = find_inputs(cfg.input, output, cfg.column)
+    with claimed(output):
+        predictor, settings = load_predictor(cfg)
+        files = first_channels(files, predictor.task.spec.channels)
+        outcome = _predict_all(predictor, name_outputs(files, output), Predictions(output, settings), again=cfg.again)
+    outcome.tell(output)
 
 
-def load_predictor(cfg: DictConfig) -> Predictor:
-    """Open the run's checkpoint on the best device there is."""
+def load_predictor(cfg: DictConfig) -> tuple[Predictor, dict[str, Any]]:
+    """Open the run's checkpoints on the best device there is.
+
+    Returns:
+        The predictor, and what its outputs depend on beside the inputs, as plain data.
+    """
     run_dir = Path(cfg.run)
     members = members_of(run_dir)
     record = read_run(members[0])
@@ -121,75 +146,119 @@ def load_predictor(cfg: DictConfig) -> Predictor:
             allowed="runs whose network takes images",
             fix="name the run that it was the first stage of",
         )
-    changes = {str(name): value for name, value in cfg.inference.items() if value is not None}
-    task.sliding_window = make({**config["inference"], **changes}, "inference")
+    changes = dict(OmegaConf.to_container(cfg.inference))  # type: ignore[arg-type]  # a dict
+    choice = BackendChoice(**{name: changes.pop(name) for name in ("backend", "int8", "max_dice_loss")})
+    windows = with_changes(config["inference"], changes)
+    task.sliding_window = make(windows, "inference")
     data = build_data(config)
     data.dicom_labels = cfg.dicom
-    return Predictor(task.to("cuda" if engine.uses_gpu else "cpu"), data, engine.resolved_precision)
+    post = stored_postprocess(run_dir) if cfg.postprocess == "stored" else None
+    shown = {name: cfg[name] for name in ("probabilities", "entropy", "polygons", "cog")}
+    settings = {
+        "checkpoints": [content_hash(find_checkpoint(member, cfg.checkpoint)) for member in members],
+        "inference": windows,
+        "backend": asdict(choice),
+        "precision": engine.resolved_precision,
+        "postprocess": None if post is None else post.to_dict(),
+        "dicom": cfg.dicom,
+        **shown,
+    }
+    task = task.to("cuda" if engine.uses_gpu and choice.backend == "torch" else "cpu")
+    run = TrainedRun(run_dir=run_dir, member_dir=members[0], task=task, config=config)
+    task.compute = computing(run, choice, engine.resolved_precision)
+    predictor = Predictor(
+        task,
+        data,
+        engine.resolved_precision,
+        Wanted(**shown, postprocess=post),
+    )
+    return predictor, settings
 
 
-def find_inputs(pattern: str, output: Path) -> list[Path]:
-    """Files of a file name, a folder (with subfolders) or a glob, sorted; folders with a DICOM series count as one.
-
-    Of a folder, hidden files do not count, nor what earlier predictions left in an output folder inside it.
-
-    Raises:
-        ConfigError: when nothing is found.
-    """
-    path = Path(pattern)
-    if path.is_dir():
-        skipped = output.resolve() if path.resolve() in output.resolve().parents else None
-        visible = (file for file in path.rglob("*") if not file.name.startswith("."))
-        found = [file for file in visible if skipped not in file.resolve().parents]
-    else:
-        found = [path] if path.is_file() else [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207  # absolute patterns
-    found = [file for file in found if file.is_file()]
-    series = {folder for folder in {file.parent for file in found} if is_series(folder)} if found != [path] else set()
-    files = sorted({file.parent if file.parent in series else file for file in found})
-    if not files:
-        raise ConfigError(
-            "there is nothing to predict",
-            given=f"input={pattern}",
-            allowed="an existing file, a folder with files, or a glob that matches some",
-            fix="check the path; quote a glob: 'input=\"scans/*.nii.gz\"'",
-        )
-    return files
+def with_changes(trained: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The inference settings of a run with those that are not null in place of the trained ones, also nested."""
+    merged = dict(trained)
+    for name, value in changes.items():
+        if isinstance(value, Mapping):
+            nested = with_changes(merged.get(name) or {}, value)
+            if nested.keys() - {"_target_"}:
+                merged[name] = nested
+        elif value is not None:
+            merged[name] = value
+    return merged
 
 
-def name_outputs(files: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """Output path without ending of each input; subfolders are kept."""
-    parents = [file.parent.resolve() for file in files]
-    base = parents[0]
-    while not all(parent.is_relative_to(base) for parent in parents):
-        base = base.parent
-    return {file: output / parent.relative_to(base) / _stem(file) for file, parent in zip(files, parents, strict=True)}
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of the inputs."""
+
+    written: list[Path]
+    kept: list[Path]
+    failures: dict[Path, SeglabError | OSError]
+
+    def tell(self, output: Path) -> None:
+        """Print the counts; raises DataError where files failed."""
+        kept = f", {len(self.kept)} were done before" if self.kept else ""
+        Console().print(f"{len(self.written)} file(s) predicted into {output}{kept}", highlight=False, soft_wrap=True)
+        if self.failures:
+            reasons = "\n".join(
+                f"    {file}: {str(error).replace(chr(10), chr(10) + '    ')}" for file, error in self.failures.items()
+            )
+            raise DataError(
+                f"{len(self.failures)} of {len(self.written) + len(self.kept) + len(self.failures)} input files "
+                "could not be predicted",
+                given=f"\n{reasons}",
+                allowed="whole files of the kind the network was trained on",
+                fix="mend or remove these files; the others are done",
+            )
 
 
-def _label(predictor: Predictor, file: Path, stem: Path, taken: set[Path]) -> Path:
-    clash = [path for path in taken if path.parent == stem.parent and _stem(path) == stem.name]
-    if clash or stem.parent.resolve() == file.parent.resolve():
+def _predict_all(predictor: Predictor, stems: Mapping[Path, Path], done: Predictions, *, again: bool) -> _Outcome:
+    outcome = _Outcome([], [], {})
+    taken: dict[Path, Path] = {}
+    with _progress() as progress:
+        bar = progress.add_task("predict", total=len(stems))
+        for index, (file, stem) in enumerate(stems.items()):
+            progress.update(bar, completed=index, description=f"predict {file.name}")
+            try:
+                _check_stem(file, stem, taken)
+                siblings = sibling_files(file, predictor.task.spec.channels)
+                content = " ".join(content_hash(sibling) for sibling in siblings)
+                if not again and done.is_done(stem, content):
+                    outcome.kept.append(file)
+                else:
+                    with done.writing(stem, file, content) as temporary:
+                        for share in predictor(file, temporary):
+                            progress.update(bar, completed=index + share)
+                    outcome.written.append(file)
+                taken[stem] = file
+            except (SeglabError, OSError) as error:
+                outcome.failures[file] = error
+        progress.update(bar, completed=len(stems))
+    return outcome
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, transient=True)
+
+
+def _check_stem(file: Path, stem: Path, taken: Mapping[Path, Path]) -> None:
+    if stem in taken or stem.parent.resolve() == file.parent.resolve():
         raise ConfigError(
             f"the output of {file.name} would overwrite another file",
-            given=str(clash[0]) if clash else f"output={stem.parent}, the folder of the input",
+            given=str(taken[stem]) if stem in taken else f"output={stem.parent}, the folder of the input",
             allowed="one output per input, in another folder",
             fix="choose another output=..., or rename one of the inputs",
         )
-    return predictor(file, stem)
 
 
-def _stem(path: Path) -> str:
-    return (not path.is_dir() and path.name.removesuffix(".gz").rpartition(".")[0]) or path.name
-
-
-def _summarise(written: dict[Path, Path], failures: dict[Path, SeglabError | OSError], output: Path) -> None:
-    Console().print(f"{len(written)} file(s) written to {output}", highlight=False, soft_wrap=True)
-    if failures:
-        reasons = "\n".join(
-            f"    {file}: {str(error).replace(chr(10), chr(10) + '    ')}" for file, error in failures.items()
-        )
-        raise DataError(
-            f"{len(failures)} of {len(written) + len(failures)} input files could not be predicted",
-            given=f"\n{reasons}",
-            allowed="whole files of the kind the network was trained on",
-            fix="mend or remove these files; the others are done",
-        )
+def _check_choices(cfg: DictConfig) -> None:
+    for name, allowed in {"dicom": get_args(DicomLabels), "postprocess": ("stored", "none")}.items():
+        if cfg[name] not in allowed:
+            raise ConfigError(
+                "predictions cannot be made or written so",
+                given=f"{name}={cfg[name]}",
+                allowed=" or ".join(f"{name}={value}" for value in allowed),
+                fix=f"leave {name} out for {allowed[0]}",
+            )

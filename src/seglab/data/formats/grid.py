@@ -52,9 +52,14 @@ def geometry_of(shape: Sequence[int], affine: NDArray[np.float64], path: Path) -
 
 def to_reading_order(stored: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     """Voxels (X, Y, Z) in file order -> (D, H, W)."""
+    return np.ascontiguousarray(reading_view(stored, geometry))
+
+
+def reading_view(stored: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """The same memory in reading order: (X, Y, Z) in file order -> (D, H, W)."""
     own = _orientations.io_orientation(np.asarray(geometry.affine))
-    turned = _orientations.apply_orientation(stored, _orientations.ornt_transform(own, _READING))
-    return np.ascontiguousarray(turned.transpose(2, 1, 0))  # (X, Y, Z) -> (D, H, W)
+    turned: NDArray[Any] = _orientations.apply_orientation(stored, _orientations.ornt_transform(own, _READING))
+    return turned.transpose(2, 1, 0)  # (X, Y, Z) -> (D, H, W)
 
 
 def to_file_order(labels: NDArray[np.uint8], geometry: Geometry, like: Path) -> NDArray[np.uint8]:

@@ -145,7 +145,7 @@ class RowWriter:
         if self._filled:
             part = self._rows[:, : self._filled]
             self.sink.write(part, window=Window(0, self._first, self.sink.width, self._filled))
-            self.sums[self._first] = zlib.crc32(part)
+            self.sums[self._first] = zlib.crc32(part.tobytes())
             self._first, self._filled = self._first + self._filled, 0
 
     def check(self, file: Path) -> None:

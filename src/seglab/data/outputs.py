@@ -1,0 +1,239 @@
+"""How a case is read and its prediction written: a GeoTIFF row by row, all other formats as a whole.
+
+Maps beside the labels hold values from 0 to 1: probabilities by class, and the entropy. On a volume they are NIfTI, on
+a GeoTIFF float32 bands, beside a picture a NumPy file.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seglab.data.channels import sibling_files
+from seglab.data.formats import nifti_maps, scene, volumes
+from seglab.data.module import SegmentationData
+from seglab.data.rasters import RasterData, is_geotiff
+from seglab.errors import ConfigError
+from seglab.inference.cases import CaseImage, Part, Span, TensorCase
+from seglab.inference.postprocess import Postprocess
+from seglab.spec import IGNORE_INDEX, DataSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is written for each case beside its labels.
+
+    Args:
+        probabilities: probability of each class.
+        entropy: entropy of the probabilities as a share of the largest there can be.
+        polygons: outlines of the classes of a GeoTIFF, as GeoJSON.
+        cog: GeoTIFFs are cloud-optimised.
+        postprocess: what is done to the labels.
+    """
+
+    probabilities: bool = False
+    entropy: bool = False
+    polygons: bool = False
+    cog: bool = False
+    postprocess: Postprocess | None = None
+
+
+@dataclass(frozen=True)
+class OpenedCase:
+    """A case that is about to be predicted.
+
+    Args:
+        file: where it lies.
+        image: of which parts can be read.
+        pixel_size: what a pixel counts in the postprocessing: mm3 of a voxel for volumes, 1 elsewhere.
+    """
+
+    file: Path
+    image: CaseImage
+    pixel_size: float = 1.0
+
+
+class MapWriter(Protocol):
+    """Takes parts of maps in order."""
+
+    def write(self, depth: Span, height: Span, maps: NDArray[Any]) -> None:
+        """Write (N, d, h, W) of values from 0 to 1."""
+
+
+class CaseWriter(Protocol):
+    """Takes the parts of a case in order."""
+
+    def write(self, part: Part) -> None:
+        """Write a part."""
+
+
+@contextmanager
+def opened(data: SegmentationData, file: Path, channels: Sequence[str] = ()) -> Iterator[OpenedCase]:
+    """Open a case to be predicted.
+
+    Args:
+        data: of the kind the network was trained on.
+        file: the case, of several files the one of the first channel.
+        channels: what tells apart the files of a case in their names; empty for one file.
+
+    Raises:
+        DataError: a file that cannot be read, or files that do not fit together.
+    """
+    if not channels and isinstance(data, RasterData) and is_geotiff(file):
+        with scene.opened(file, require_crs=data.require_crs) as image:
+            yield OpenedCase(file, image)
+        return
+    stored, _, spacing = data.read_images(sibling_files(file, channels))
+    pixel_size = float(np.prod(spacing)) if data.kind == "volume" else 1.0
+    yield OpenedCase(file, TensorCase(torch.from_numpy(stored)), pixel_size)
+
+
+@contextmanager
+def created(
+    data: SegmentationData, spec: DataSpec, case: OpenedCase, stem: Path, wanted: Wanted
+) -> Iterator[CaseWriter]:
+    """Write a prediction beside `stem`, whose folder is a temporary one: after an error files are left half-written.
+
+    Args:
+        data: of the kind the network was trained on.
+        spec: of the network.
+        case: the opened case.
+        stem: output path without ending.
+        wanted: what is written.
+
+    Raises:
+        ConfigError: polygons of what is no GeoTIFF.
+        SeglabError: a format that cannot hold the labels.
+        OSError: when a file cannot be written.
+    """
+    file, image = case.file, case.image
+    if wanted.polygons and not isinstance(image, scene.Scene):
+        raise ConfigError(
+            f"{file.name} has no place on earth to draw polygons in",
+            given="polygons=true",
+            allowed="polygons of GeoTIFF rasters",
+            fix="leave polygons out, or predict GeoTIFF files",
+        )
+    counts = {"probs": spec.num_classes} if wanted.probabilities else {}
+    counts |= {"entropy": 1} if wanted.entropy else {}
+    with ExitStack() as stack:
+        maps: dict[str, MapWriter] = {}
+        for name, n_maps in counts.items():
+            place = stem.with_name(f"{stem.name}.{name}")
+            maps[name] = stack.enter_context(_maps(data, file, image, place, n_maps, cog=wanted.cog))
+        post = wanted.postprocess or Postprocess()
+        if isinstance(image, scene.Scene) and not post.steps:
+            yield stack.enter_context(_by_rows(spec, stem, image, maps, wanted, post))
+        else:
+            writer = _WholeCase(np.empty(tuple(image.shape[1:]), np.uint8), maps, post)
+            yield writer
+            labels = post(writer.labels, case.pixel_size) if post.steps else writer.labels
+            if isinstance(image, scene.Scene):
+                with _by_rows(spec, stem, image, {}, wanted, post) as rows:
+                    for start in range(0, labels.shape[1], scene.TILE_PX):
+                        part = torch.from_numpy(labels[:, start : start + scene.TILE_PX])
+                        rows.write(Part((0, 1), (start, start + part.shape[1]), part))
+            else:
+                data.write_labels(labels, file, stem, spec)
+
+
+@dataclass(frozen=True)
+class _WholeCase:
+    """Labels collected in memory: (D, H, W); maps go where they belong at once."""
+
+    labels: NDArray[np.uint8]
+    maps: dict[str, MapWriter]
+    post: Postprocess
+
+    def write(self, part: Part) -> None:
+        self.labels[slice(*part.depth), slice(*part.height)] = self.post.labels_of(part).cpu().numpy()
+        _write_maps(self.maps, part)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Labels of a scene written row by row, as the numbers that stand for the classes; nodata where there is none."""
+
+    image: scene.Scene
+    rows: scene.RowWriter
+    maps: dict[str, MapWriter]
+    post: Postprocess
+    table: NDArray[np.uint8]
+    nodata: int
+
+    def write(self, part: Part) -> None:
+        written = self.table[self.post.labels_of(part)[0].cpu().numpy()]
+        written[~self.image.valid(part.height)] = self.nodata
+        self.rows.write(written[None])
+        _write_maps(self.maps, part)
+
+
+@contextmanager
+def _by_rows(
+    spec: DataSpec, stem: Path, image: scene.Scene, maps: dict[str, MapWriter], wanted: Wanted, post: Postprocess
+) -> Iterator[_Rows]:
+    values = spec.mask_values
+    nodata = next(value for value in range(IGNORE_INDEX, -1, -1) if value not in values)
+    table = np.full(256, nodata, dtype=np.uint8)
+    table[: len(values)] = values
+    target = stem.with_name(f"{stem.name}.tif")
+    colors = dict(zip(values, spec.class_colors, strict=True))
+    with scene.created(target, image, dtype="uint8", nodata=nodata, colors=colors, cog=wanted.cog) as rows:
+        yield _Rows(image, rows, maps, post, table, nodata)
+    if wanted.polygons:
+        names = dict(list(zip(values, spec.class_names, strict=True))[1 if spec.has_background else 0 :])
+        scene.write_polygons(target, stem.with_name(f"{stem.name}.geojson"), names)
+
+
+def _write_maps(maps: dict[str, MapWriter], part: Part) -> None:
+    for name, writer in maps.items():
+        values = part.probs if name == "probs" else None if part.entropy is None else part.entropy[None]
+        if values is not None:
+            writer.write(part.depth, part.height, values.cpu().numpy())
+
+
+@dataclass(frozen=True)
+class _SceneMaps:
+    """Maps of a scene, NaN where it holds no data."""
+
+    image: scene.Scene
+    rows: scene.RowWriter
+
+    def write(self, depth: Span, height: Span, maps: NDArray[Any]) -> None:
+        values = maps[:, 0].astype(np.float32)
+        values[:, ~self.image.valid(height)] = np.nan
+        self.rows.write(values)
+
+
+@dataclass(frozen=True)
+class _ArrayMaps:
+    """Maps of a picture, collected in memory: (N, H, W)."""
+
+    values: NDArray[np.float16]
+
+    def write(self, depth: Span, height: Span, maps: NDArray[Any]) -> None:
+        self.values[:, slice(*height)] = maps[:, 0]
+
+
+@contextmanager
+def _maps(
+    data: SegmentationData, file: Path, image: CaseImage, target_stem: Path, n_maps: int, *, cog: bool
+) -> Iterator[MapWriter]:
+    """Maps beside labels: NIfTI for a volume, GeoTIFF for a scene, NumPy for a picture."""
+    if isinstance(image, scene.Scene):
+        target = target_stem.with_name(f"{target_stem.name}.tif")
+        with scene.created(target, image, dtype="float32", count=n_maps, nodata=np.nan, cog=cog) as rows:
+            yield _SceneMaps(image, rows)
+    elif data.kind == "volume":
+        target = target_stem.with_name(f"{target_stem.name}.nii.gz")
+        with nifti_maps.created(target, volumes.read_geometry(file, channels=True), n_maps) as volume_maps:
+            yield volume_maps
+    else:
+        values = np.zeros((n_maps, *image.shape[2:]), np.float16)
+        yield _ArrayMaps(values)
+        np.save(target_stem.with_name(f"{target_stem.name}.npy"), values)
