@@ -64,7 +64,11 @@ def ways_of(run_dir: Path) -> tuple[dict[str, Predict], float]:
     file = int8_file(run, onnx_file(run))
     rounded = runtime(file, "openvino")
     loss = check_dice(run, file, rounded, backend="openvino", max_loss=1.0)["loss"]
-    ways = {"eager float32": eager, "torch": computing(run, BackendChoice(), "bf16-mixed"), "OpenVINO int8": rounded}
+    ways = {
+        "eager float32": eager,
+        "torch": computing(run, BackendChoice(fold=True), "bf16-mixed"),
+        "OpenVINO int8": rounded,
+    }
     return ways, float("nan") if loss is None else loss
 
 

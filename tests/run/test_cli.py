@@ -53,7 +53,7 @@ def test_an_error_of_ours_ends_with_code_1_and_its_message_alone(capsys: pytest.
 
 
 def test_a_value_that_must_be_given_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    cfg = composed("evaluate", [])
+    cfg = composed("predict", [])
     with pytest.raises(Refused), user_errors():
         _ = cfg.run
     assert "fix:     type run=<value>" in capsys.readouterr().err

@@ -119,10 +119,10 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 def test_another_folder_is_scored_as_a_whole_with_the_intensity_of_the_run(crack_run: Run, tmp_path: Path) -> None:
     run_dir, _ = crack_run
     other = tmp_path / "other"
-    for part in ("images", "masks"):
-        (other / part).mkdir(parents=True)
+    for name in ("images", "masks"):
+        (other / name).mkdir(parents=True)
         for file in test_images(run_dir):
-            shutil.copy(file.parent.with_name(part) / file.name, other / part)
+            shutil.copy(file.parent.with_name(name) / file.name, other / name)
     scored = score(f"run={run_dir}", f"data.root={other}", f"output={tmp_path / 'out'}")
     tested = {name: value for name, value in read(run_dir / "metrics.json").items() if "/ci_" not in name}
     assert same(part(scored, tested), tested)  # the intervals differ: this folder has no groups.csv

@@ -185,7 +185,7 @@ def test_few_of_our_frames_stand_between_fit_and_the_network(train: Train, tmp_p
         train(tmp_path, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=csv", "test=false")
     finally:
         hook.remove()
-    assert ours[0] == ["fit", "train", "training_step", "training_losses", "forward"]
+    assert ours[0] == ["fit", "train", "training_step", "training_losses", "forward", "logits"]
 
 
 @pytest.mark.slow

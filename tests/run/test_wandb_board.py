@@ -66,7 +66,7 @@ def test_the_table_of_cases_has_a_row_per_case_worst_first_and_the_confusion_is_
     board: WandbLog, crack_run: tuple[Path, dict[str, float]]
 ) -> None:
     table, scores = board.table("test/cases"), crack_run[1]
-    assert len(table["data"]) == 8 and table["columns"][:3] == ["case", "dice/mean", "dice/crack"]
+    assert len(table["data"]) == 8 and table["columns"][:4] == ["case", "dice/mean", "group", "dice/crack"]
     dice = [row[1] for row in table["data"] if row[1] is not None]
     assert dice == sorted(dice) and np.mean(dice) == pytest.approx(scores["test/case_dice/crack"])
     counts = {(true, pred): n for true, pred, n in board.table("test/confusion_table")["data"]}

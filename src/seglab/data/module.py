@@ -52,7 +52,7 @@ class SegmentationData(DataSource, LightningDataModule):
         dims: dimensions of the network's input, 2 or 3.
         patch_size: spatial size of a training sample; None takes the median case up to a limit.
         batch_size: samples of a batch, per process; None takes 8 in two dimensions and 2 in three.
-        plan: "auto" makes what was left None fit into the memory at hand, "none" takes it as it is.
+        plan: "none" takes what was left None as it is, "auto" makes it fit into the memory at hand.
         samples_per_epoch: over all processes; None covers the training cases about once.
         foreground_fraction: probability that a patch is centred on a pixel of a class, background left out.
         class_odds: how often each class is that class, in any unit; those not named count 1. None: all alike.
@@ -79,7 +79,7 @@ class SegmentationData(DataSource, LightningDataModule):
     dims: Literal[2, 3] = 2
     patch_size: list[int] | None = None
     batch_size: int | None = None
-    plan: str = "auto"
+    plan: str = "none"
     samples_per_epoch: int | None = None
     foreground_fraction: float = 0.33
     class_odds: dict[str, float] | None = None

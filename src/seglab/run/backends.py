@@ -39,12 +39,15 @@ class BackendChoice:
         backend: torch, onnxruntime or openvino.
         int8: compute convolutions in 8 bits; not with torch.
         max_dice_loss: largest loss of the mean Dice of the validation cases that 8 bits may cost.
+        fold: torch only: fold batch norms into convolutions, which is faster and rounds in another way; the other
+            backends always do.
 
     Raises:
         ConfigError: an unknown backend, or 8 bits with torch.
     """
 
     backend: Backend = "torch"
+    fold: bool = False
     int8: bool = False
     max_dice_loss: float = 0.005
 
@@ -65,13 +68,15 @@ class BackendChoice:
             )
 
 
-def computing(run: TrainedRun, choice: BackendChoice, precision: str) -> Predict:
+def computing(run: TrainedRun, choice: BackendChoice, precision: str, *, scored: str | None = None) -> Predict:
     """What gives the logits of a prediction.
 
     Args:
         run: with the task on its device.
         choice: of the backend.
         precision: as Lightning names it; where the processor has no bfloat16, it is float32.
+        scored: the precision in which the run was scored, which is used as it is; any other half precision is compared
+            with float32 first.
 
     Raises:
         ConfigError: packages that are missing, a network that cannot be exported, or 8 bits that cost too much.
@@ -82,9 +87,12 @@ def computing(run: TrainedRun, choice: BackendChoice, precision: str) -> Predict
         log.info("this processor does not compute in bfloat16: predicting in float32")
         dtype = None
     if choice.backend == "torch":
-        fold(run.task)
-        sure = in_precision(run.task.logits, None, device)
-        return sure if dtype is None else Checked(in_precision(run.task.logits, dtype, device), sure, precision)
+        if choice.fold:
+            fold(run.task)
+        plain = in_precision(run.task.logits, dtype, device)
+        if dtype is None or precision == scored:
+            return plain
+        return Checked(plain, in_precision(run.task.logits, None, device), precision)
     require_runtime(choice.backend)
     if choice.int8:
         file = int8_file(run, onnx_file(run))

@@ -147,7 +147,7 @@ def load_predictor(cfg: DictConfig) -> tuple[Predictor, dict[str, Any]]:
             fix="name the run that it was the first stage of",
         )
     changes = dict(OmegaConf.to_container(cfg.inference))  # type: ignore[arg-type]  # a dict
-    choice = BackendChoice(**{name: changes.pop(name) for name in ("backend", "int8", "max_dice_loss")})
+    choice = BackendChoice(**{name: changes.pop(name) for name in ("backend", "fold", "int8", "max_dice_loss")})
     windows = with_changes(config["inference"], changes)
     task.sliding_window = make(windows, "inference")
     data = build_data(config)
@@ -165,7 +165,7 @@ def load_predictor(cfg: DictConfig) -> tuple[Predictor, dict[str, Any]]:
     }
     task = task.to("cuda" if engine.uses_gpu and choice.backend == "torch" else "cpu")
     run = TrainedRun(run_dir=run_dir, member_dir=members[0], task=task, config=config)
-    task.compute = computing(run, choice, engine.resolved_precision)
+    task.compute = computing(run, choice, engine.resolved_precision, scored=record["precision"])
     predictor = Predictor(
         task,
         data,
