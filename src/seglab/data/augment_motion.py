@@ -70,10 +70,12 @@ class Motion:
 
     def move_labels(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Move a mask: (D, H, W) -> the same; each pixel takes the label of the nearest one."""
-        return self._moved(mask[None], cv2.INTER_NEAREST, ())[0]
+        moved: NDArray[np.uint8] = self._moved(mask[None], cv2.INTER_NEAREST, ())[0]
+        return moved
 
     def _moved(self, array: NDArray[Any], how: int, then: Sequence[Change]) -> NDArray[Any]:
-        if self.bend is not None or self.linear != SAME or self.shift != (0, 0):
+        is_warped = self.bend is not None or self.linear != SAME or any(self.shift)
+        if is_warped:
             array = array[:, ::-1] if self.flips[0] else array
             return changed(array, [partial(self._warped, how=how), *then])
         axes = [axis for axis, is_reversed in zip((-3, -2, -1), self.flips, strict=True) if is_reversed]
@@ -84,7 +86,8 @@ class Motion:
         stack = cv2.copyMakeBorder(stack, *self.margins, BORDER)
         moved: NDArray[Any]
         if self.bend is not None:
-            moved = cv2.remap(stack, *self.places, how, borderMode=BORDER)
+            across, down = self.places
+            moved = cv2.remap(stack, across, down, how, borderMode=BORDER)
         else:
             (a, b, x), (c, d, y) = self.matrix
             above, _, left, _ = self.margins

@@ -50,7 +50,8 @@ def created(target: Path, geometry: Geometry, n_maps: int) -> Iterator[VolumeMap
     Raises:
         OSError: when the target cannot be written.
     """
-    header: Any = nib.Nifti1Header()
+    new: Any = nib.Nifti1Header  # untyped
+    header = new()
     header.set_data_dtype(np.uint16)
     header.set_data_shape((*geometry.shape, n_maps) if n_maps > 1 else geometry.shape)
     header.set_sform(np.asarray(geometry.affine), code="scanner")
