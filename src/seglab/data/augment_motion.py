@@ -78,7 +78,7 @@ class Motion:
         if is_warped:
             array = array[:, ::-1] if self.flips[0] else array
             return changed(array, [partial(self._warped, how=how), *then])
-        axes = [axis for axis, is_reversed in zip((-3, -2, -1), self.flips, strict=True) if is_reversed]
+        axes = tuple(axis for axis, is_reversed in zip((-3, -2, -1), self.flips, strict=True) if is_reversed)
         return changed(np.rot90(np.flip(array, axes), self.turns, (-2, -1)), then)
 
     def _warped(self, stack: NDArray[Any], how: int) -> NDArray[Any]:

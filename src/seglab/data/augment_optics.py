@@ -77,5 +77,5 @@ def cut_out(values: NDArray[np.float32], n_boxes: int, size: float, rng: np.rand
         lengths = values.shape[1:] if is_deep else values.shape[2:]
         sides = [max(1, round(length * size * rng.random())) for length in lengths]
         starts = [int(rng.integers(length - side + 1)) for length, side in zip(lengths, sides, strict=True)]
-        box = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+        box: Any = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
         values[(..., *box)] = 0.0
