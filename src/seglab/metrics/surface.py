@@ -152,7 +152,7 @@ def _distances(start: Mask, goal: Mask, spacing: Sequence[float], farthest: floa
     if len(far) > MOST_QUERIES:
         found[~is_there] = distance_transform_edt(~goal, sampling=spacing).reshape(-1)[far]
     else:
-        tree = cKDTree(_points(targets, goal.shape, spacing), balanced_tree=False, compact_nodes=False)
+        tree = cKDTree(_points(targets, goal.shape, spacing), leafsize=32, balanced_tree=False)
         found[~is_there] = tree.query(_points(far, goal.shape, spacing))[0]
     return found
 
