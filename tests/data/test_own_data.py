@@ -292,7 +292,7 @@ def test_a_phantom_is_named_and_coded_as_the_data_is_described(
     data.root = "phantom"
     data.load()
     seen = np.sum([record.class_pixels for record in data.store.records], axis=0)
-    assert (seen[:2] > 0).all() and len(data.store.records) >= 8
+    assert seen[0] > 0 and seen[1:].any() and len(data.store.records) >= 8
 
 
 REAL = [
