@@ -44,5 +44,5 @@ def test_the_commands_run_one_after_the_other(
             overrides = [text.replace("<folder>", str(roots.get(name))) for text in typed]
             prepare(composed("prepare", [*overrides, f"paths.cache_dir={tmp_path / 'cache'}"]))
     told = capsys.readouterr().out
-    assert told.count("0 errors") == 4 and "0 data set(s) and 0 case(s) removed" in told
-    assert (tmp_path / "report" / "report.html").is_file()
+    assert told.count("0 errors") == 5 and "0 data set(s) and 0 case(s) removed" in told
+    assert (tmp_path / "report" / "report.html").is_file() and list(tmp_path.glob("cache/reports/crack-*/preview.png"))

@@ -15,6 +15,7 @@ from rich.console import Console
 from seglab.data.contents import key_of
 from seglab.data.module import SegmentationData
 from seglab.data.official import check_license, choose, fetch, official_archives
+from seglab.data.preview import preview
 from seglab.data.shelf import clean, loose_entries, shelved
 from seglab.errors import ConfigError, SeglabError
 from seglab.files import write_text
@@ -60,7 +61,9 @@ def prepare_data(cfg: DictConfig, console: Console) -> None:
     """
     node: dict[str, Any] = OmegaConf.to_container(cfg.data, resolve=True)  # type: ignore[assignment]  # a dict
     wanted = {name: node.pop(name) for name in DOWNLOAD_KEYS}
-    data: SegmentationData = make(node, "data")
+    motion: Any = OmegaConf.to_container(cfg.augment, resolve=True) if cfg.get("augment") else None
+    augment = make(motion, "augment") if motion else None
+    data: SegmentationData = make(node, "data", augment=augment, seed=cfg.seed)
     if wanted["download"]:
         fetch_data(data, wanted, Path(cfg.paths.cache_dir), console)
     data.n_readers = cfg.n_workers
@@ -69,6 +72,9 @@ def prepare_data(cfg: DictConfig, console: Console) -> None:
     write_report(data, failure, output, console)
     if failure is not None:
         raise failure
+    if cfg.preview:
+        preview(data, output / "preview.png")
+        console.print(f"preview     {output / 'preview.png'}", soft_wrap=True)
 
 
 def fetch_data(data: SegmentationData, wanted: dict[str, Any], cache_dir: Path, console: Console) -> None:
