@@ -170,7 +170,7 @@ def test_the_network_trains_and_its_run_is_scored_and_applied(trained: Path) -> 
     assert config["model"] == {"_target_": "mynets.mynet.MyNet", "base_channels": 4, "n_poolings": 4}
     assert "written to" in says(f"{EXPORT}; {job('src/evaluate.py')}", trained)
     says(f"{EXPORT}; {job('src/predict.py')}", trained)
-    labels, photos = ({file.stem for file in (trained / name).iterdir()} for name in ("labels", "photos"))
+    labels, photos = ({file.stem for file in (trained / name).glob("*.png")} for name in ("labels", "photos"))
     assert labels == photos
 
 
