@@ -42,7 +42,7 @@ STAND_INS = {
 SAYS = {
     "src/train.py": "run folder",
     "src/evaluate.py": "written to",
-    "src/predict.py": "file(s) written",
+    "src/predict.py": "file(s) predicted",
     "src/dashboard.py": "written to",
 }
 
