@@ -1,6 +1,5 @@
 """What is odd with a data set as a whole is told once; sound data sets, our phantoms and real ones, are not doubted."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -153,4 +152,4 @@ def test_the_wrong_origin_of_the_real_ct_is_measured(tmp_path: Path, write_nifti
     fractions = {"val_fraction": 0.0, "test_fraction": 0.0}
     found = loaded(LitsData(root=str(root), cache_dir=str(tmp_path), **fractions))
     (offset,) = [each for each in found if "lies elsewhere" in each.what]
-    assert re.match(r"24[67] mm from volume-1\.nii\.gz", offset.value)  # between slices that were resampled
+    assert offset.value.startswith("246 mm from volume-1.nii.gz")

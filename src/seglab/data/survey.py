@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 import numpy as np
 
@@ -212,7 +212,7 @@ def _part(pair: Pair, other: Record) -> str:
 def _apart_mm(pair: Pair, one: Record, other: Record) -> float | None:
     heights = [(height_mm(one.header, mine), height_mm(other.header, its)) for mine, its in pair.slices]
     known = [abs(a - b) for a, b in heights if a is not None and b is not None]
-    return fmean(known) if known else None
+    return median(known) if known else None  # a probe may be taken for the neighbour of its slice
 
 
 def _shares(counts: Counter[str]) -> str:
