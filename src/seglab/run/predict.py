@@ -1,7 +1,6 @@
 """predict: labels files with a trained run; each output lies on the grid of its input."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,8 +33,6 @@ from seglab.run.record import read_run
 from seglab.run.trained import TrainedRun
 from seglab.task.segmentation import SegmentationTask
 
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
 
 @dataclass(frozen=True)
 class Predictor:
@@ -44,13 +41,11 @@ class Predictor:
     Args:
         task: in eval mode, on its device.
         data: reads and writes files of the kind it was trained on.
-        precision: as Lightning names it.
         wanted: what is written for each file.
     """
 
     task: SegmentationTask
     data: SegmentationData
-    precision: str
     wanted: Wanted
 
     def __call__(self, file: Path, stem: Path) -> Iterator[float]:
@@ -85,7 +80,7 @@ class Predictor:
                     allowed=f"{expected} channels",
                     fix="predict with a run that was trained on such images",
                 )
-            with outputs.created(self.data, spec, case, stem, self.wanted) as writer, self._computing():
+            with outputs.created(self.data, spec, case, stem, self.wanted) as writer, torch.inference_mode():
                 n_done, n_all = 0, int(np.prod(image.shape[1:3]))
                 for part in self._parts(image):
                     writer.write(part)
@@ -98,12 +93,6 @@ class Predictor:
         prepare = partial(normalise_windows, intensity=self.task.spec.intensity, device=self.task.device)
         predictor = self.task.predictor(prepare)
         return predictor.parts(image, probs=wanted.probabilities or has_threshold, entropy=wanted.entropy)
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        dtype = AUTOCAST.get(self.precision)
-        with torch.inference_mode(), torch.autocast(self.task.device.type, dtype=dtype, enabled=dtype is not None):
-            yield
 
 
 def predict(cfg: DictConfig) -> None:
@@ -166,13 +155,7 @@ def load_predictor(cfg: DictConfig) -> tuple[Predictor, dict[str, Any]]:
     task = task.to("cuda" if engine.uses_gpu and choice.backend == "torch" else "cpu")
     run = TrainedRun(run_dir=run_dir, member_dir=members[0], task=task, config=config)
     task.compute = computing(run, choice, engine.resolved_precision, scored=record["precision"])
-    predictor = Predictor(
-        task,
-        data,
-        engine.resolved_precision,
-        Wanted(**shown, postprocess=post),
-    )
-    return predictor, settings
+    return Predictor(task, data, Wanted(**shown, postprocess=post)), settings
 
 
 def with_changes(trained: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
