@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import wandb
 from PIL import Image
-from run_jobs import read
+from run_jobs import HARDWARE, composed, read
 from wandb_log import WandbLog, offline_files, read_wandb
 
 from seglab.errors import ConfigError, TrainingError
+from seglab.run.evaluate import evaluate
 from seglab.run.wandb_board import case_table, class_plots
 from seglab.run.wandb_identity import identity
 from seglab.run.wandb_run import close_wandb, open_wandb
@@ -177,3 +178,25 @@ def test_alerts_tell_of_nan_crash_and_end(
 def test_an_unknown_alert_or_thing_to_watch_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"set logger\.wandb\."):
         WandbSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_evaluation_is_a_run_of_its_own_with_its_scores_cases_pictures_and_report(
+    crack_run: tuple[Path, dict[str, float]], tmp_path: Path
+) -> None:
+    run_dir, output = crack_run[0], tmp_path / "late"
+    overrides = [f"run={run_dir}", f"output={output}", "metrics=[surface]", "data.num_workers=0", "wandb=true"]
+    scores = evaluate(composed("evaluate", [*HARDWARE, *overrides]))
+    log = read_wandb(output)
+    assert (log.job_type, log.run_id, log.exit_code) == ("evaluate", f"{run_dir.name}-evaluate-late", 0)
+    assert {"evaluate", "crack"} <= set(log.tags)
+    assert log.summary["test/case_hd95/crack"] == pytest.approx(scores["test/case_hd95/crack"])
+    table = log.table("test/cases")
+    assert (
+        "hd95/crack" in table["columns"]
+        and len(table["data"]) == len((output / "cases.csv").read_text().splitlines()) - 1
+    )
+    shown = [key.removesuffix(".masks") for key in log.logged() if key.startswith("test_images/")]
+    assert any(key.endswith(".all_masks") for key in shown)
+    assert {"report.html", "cases.csv", "metrics.json"} <= set(log.artifact("report").files)
+    assert log.artifact("report").metadata["run_id"] == read(run_dir / "run.json")["run_id"]
+    assert not any(artifact.kind == "model" for artifact in log.artifacts)

@@ -1,11 +1,13 @@
 """evaluate: scores whole cases of a trained run, of an ensemble, or of label files that any program has made."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.callbacks.candidates import Candidates
@@ -25,6 +27,7 @@ from seglab.run.ensemble import load_members, members_of
 from seglab.run.evaluate_files import evaluate_files
 from seglab.run.evaluation import Evaluation, case_metrics, show
 from seglab.run.fit import quiet
+from seglab.run.loggers import tell
 from seglab.run.page import write_evaluation
 from seglab.run.record import read_run
 from seglab.task.segmentation import SegmentationTask
@@ -66,17 +69,23 @@ class Job:
         data: of the cases that are scored.
         engine: where it runs.
         output: folder.
+        run_dir: of the run or ensemble.
+        loggers: that get scores and pictures.
     """
 
     task: SegmentationTask
     data: SegmentationData
     engine: Engine
     output: Path
+    run_dir: Path
+    loggers: Sequence[Logger] = ()
 
     def rows(self, callbacks: Sequence[Callback]) -> tuple[list[dict[str, Any]], bool]:
         """Score the cases; their rows, and whether this process writes."""
         watching = watchers(self.engine, self.output, data_facts(self.data))
-        trainer = self.engine.trainer(callbacks=[*watching, *callbacks], loggers=[], run_dir=self.output)
+        trainer = self.engine.trainer(
+            callbacks=[*watching, *callbacks], loggers=list(self.loggers), run_dir=self.output
+        )
         trainer.test(self.task, self.data, verbose=False)
         return self.task.case_rows, trainer.is_global_zero
 
@@ -99,7 +108,7 @@ def evaluate_run(cfg: DictConfig) -> dict[str, float]:
     check_writable(output, "output")
     if cfg.postprocess == "auto":
         own = moved(record["config"], OmegaConf.merge(cfg, {"data": {"root": None, "split_file": None}}), members[0])  # type: ignore[arg-type]  # still a dict
-        choose(Job(task, build_data(own).load(spec=task.spec, test_split="val"), engine, output), run_dir)
+        choose(Job(task, build_data(own).load(spec=task.spec, test_split="val"), engine, output, run_dir))
     task.postprocess = None if cfg.postprocess == "none" else stored_postprocess(run_dir)
     facts = {
         "run": str(run_dir) if len(members) == 1 else f"{run_dir}, {len(members)} runs together",
@@ -107,7 +116,15 @@ def evaluate_run(cfg: DictConfig) -> dict[str, float]:
         "cases": f"{len(data.test_records)} of {split} in {data.root}",
         "postprocessing": described(task.postprocess, task.spec),
     }
-    return score(Job(task, data, engine, output), metrics, facts, list(cfg.subgroups))
+    with board(run_dir, record, output) if cfg.wandb else nullcontext([]) as loggers:
+        return score(Job(task, data, engine, output, run_dir, loggers), metrics, facts, list(cfg.subgroups))
+
+
+def board(run_dir: Path, record: Config, output: Path) -> AbstractContextManager[list[Logger]]:
+    """The W&B run of an evaluation; imported where it is asked for, as W&B takes a second."""
+    from seglab.run.evaluation_board import evaluation_board
+
+    return evaluation_board(run_dir, record, output)
 
 
 def score(job: Job, metrics: CaseMetrics, facts: dict[str, str], columns: list[str]) -> dict[str, float]:
@@ -139,11 +156,14 @@ def score(job: Job, metrics: CaseMetrics, facts: dict[str, str], columns: list[s
     if not is_writer:
         return dict(job.task.test_scores)
     scores = write_evaluation(found, job.output)
+    shown = (rows, found.counts, found.spec, 0)
+    for call, arguments in (("log_metrics", (scores,)), ("log_test", shown), ("log_files", (job.output, job.run_dir))):
+        tell(job.loggers, call, *arguments)
     show(found, scores, job.output)
     return scores
 
 
-def choose(job: Job, run_dir: Path) -> None:
+def choose(job: Job) -> None:
     """Choose the postprocessing of a run on its validation cases and keep it in its folder."""
     check_cases(job.data, "val", job.engine.world_size)
     spec = job.task.spec
@@ -153,7 +173,7 @@ def choose(job: Job, run_dir: Path) -> None:
         job.task.postprocess = Postprocess(threshold)
         rows, is_writer = job.rows([Candidates(spec)])
     if is_writer:
-        keep(run_dir, Postprocess(threshold, choose_steps(rows)), rows, spec)
+        keep(job.run_dir, Postprocess(threshold, choose_steps(rows)), rows, spec)
 
 
 def pooled_of(scores: dict[str, float]) -> dict[str, float]:

@@ -89,7 +89,7 @@ def train(run: Run, run_dir: Path, start: Path | None) -> dict[str, float]:
             scores |= test_best(run, run_dir)
         if run.trainer.is_global_zero:
             write_json(run_dir / "result.json", {"status": "finished", **pruned, "value": _value(run), **scores})
-            tell(run.trainer.loggers, "log_files", run_dir)
+            tell(run.trainer.loggers, "log_files", run_dir, run_dir)
             show_run(run, run_dir, scores)
     return scores
 

@@ -90,13 +90,14 @@ class Board(WandbLogger):
             shown |= class_plots(rows, name)
         self.log_metrics(shown, step)
 
-    def log_files(self, run_dir: Path) -> None:
-        """Send what the run has left behind, as configured.
+    def log_files(self, folder: Path, run_dir: Path) -> None:
+        """Send what a run or its evaluation has left behind, as configured.
 
         Args:
-            run_dir: folder of the run.
+            folder: with the files.
+            run_dir: folder of the run that they are of, often the same.
         """
-        send_files(self.experiment, run_dir, self.settings)
+        send_files(self.experiment, folder, self.settings, run_dir)
 
 
 def case_table(rows: Sequence[Row], names: Sequence[str]) -> tuple[list[str | int], list[list[Any]]]:

@@ -18,10 +18,10 @@ log = logging.getLogger("seglab")
 
 KINDS = {
     "split": ("split.json",),
-    "report": ("run.json", "metrics.json", "cases.csv", "result.json", "git.diff"),
-    "pictures": ("images/*.png",),
+    "report": ("run.json", "metrics.json", "cases.csv", "subgroups.json", "report.html", "result.json", "git.diff"),
+    "pictures": ("images/*.png", "cases/*.jpg"),
 }
-"""Artifact types and their files, seen from the run folder."""
+"""Artifact types and their files, seen from the folder of a run or of an evaluation."""
 MB = 10**6
 
 
@@ -32,23 +32,24 @@ def send_code(run: Any) -> None:
         run.log_code(str(root), name=artifact_name(f"source-{root.name}", run), include_fn=_ending(suffix))
 
 
-def send_files(run: Any, run_dir: Path, settings: WandbSettings) -> None:
-    """Send what a finished run has left behind, as configured.
+def send_files(run: Any, folder: Path, settings: WandbSettings, run_dir: Path) -> None:
+    """Send what a finished run or its evaluation has left behind, as configured.
 
     Args:
         run: of W&B.
-        run_dir: folder of the run.
+        folder: with the files.
         settings: which files, and how large a checkpoint may be.
+        run_dir: folder of the run that they are of; its checkpoint goes along when it is the folder.
     """
     facts = facts_of(run_dir)
     for kind, patterns in KINDS.items() if settings.files else ():
-        files = [file for pattern in patterns for file in sorted(run_dir.glob(pattern))]
+        files = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
         if files:
             artifact = wandb.Artifact(artifact_name(kind, run), kind, metadata=facts)
             for file in files:
                 artifact.add_file(str(file), name=file.name)  # copied into the run folder's wandb/artifacts/staging
             run.log_artifact(artifact)
-    checkpoint = run_dir / "checkpoints" / "best.ckpt"
+    checkpoint = folder / "checkpoints" / "best.ckpt"
     if checkpoint.is_file() and settings.checkpoint_mb > 0:
         run.log_artifact(_model(run, checkpoint, facts, settings), aliases=["best"])
 
