@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
@@ -169,3 +171,9 @@ def test_an_average_that_cannot_be_is_refused(arguments: dict[str, float]) -> No
     with pytest.raises(ConfigError, match="averaged") as caught:
         WeightAverage(**arguments)  # type: ignore[arg-type]
     assert "callbacks.ema.decay=0.999" in caught.value.fix
+
+
+def test_weights_in_shards_are_refused() -> None:
+    trainer = SimpleNamespace(strategy=FSDPStrategy())
+    with pytest.raises(ConfigError, match=r"trainer\.strategy=ddp"):
+        WeightAverage().setup(trainer, Model(), "fit")  # type: ignore[arg-type]  # all that is asked of it

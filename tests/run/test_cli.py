@@ -36,6 +36,13 @@ def test_a_typo_in_the_shell_names_the_nearest_key_and_writes_nothing(tmp_path: 
     assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
 
 
+def test_a_key_of_one_of_two_choices_of_a_group_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    explain(["callbacks=[default,ema]", "callbacks.ema.decay=0.8"], "train")
+    assert capsys.readouterr().err == ""
+    explain(["callbacks=[default,ema]", "callbacks.ema.decai=0.8"], "train")
+    assert "type callbacks.ema.decay=0.8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("typed", "fix"), [("logger=null", "type logger=[]"), ("model=[]", "leave model out, or choose one")]
 )

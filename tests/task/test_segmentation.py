@@ -1,5 +1,6 @@
 """SegmentationTask: any size in, the same size out; ignored pixels change nothing; it can learn a batch by heart."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,21 @@ def test_alone_nothing_is_averaged_or_gathered() -> None:
     assert all(torch.equal(value, before[name]) for name, value in net.named_buffers())
     rows = [{"case": "a"}]
     assert gather(rows) is rows
+
+
+def test_sums_of_an_epoch_are_taken_up_on_the_device_that_the_task_is_on() -> None:
+    spec = make_spec()
+    task = make_task(small_unet(spec), spec)
+    task.train_loss.update(3.0, 2)
+    checkpoint: dict[str, Any] = {}
+    task.on_save_checkpoint(checkpoint)
+    other = make_task(small_unet(spec), spec)
+    other.trainer = SimpleNamespace(world_size=1, global_rank=0)  # type: ignore[assignment]  # all that is asked of it
+    other.on_load_checkpoint(checkpoint)
+    assert other.train_loss.compute() == 3.0
+    other._device = torch.device("meta")  # where FSDP has put it before it loads
+    other.on_load_checkpoint(checkpoint)
+    assert {value.device.type for value in other.train_loss.metric_state.values()} == {"meta"}
 
 
 def test_seeds_are_fixed_numbers_and_differ_by_step_and_rank() -> None:

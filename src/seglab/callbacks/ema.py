@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -46,6 +47,20 @@ class WeightAverage(Callback):
         self._aside: Tensors = {}  # the averages, or the trained weights while a scoring runs
         self._trained: Tensors = {}  # what a resume goes on from
         self._is_scoring = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a network in shards, of which no process has the weights.
+
+        Raises:
+            ConfigError: names the strategy that keeps them whole.
+        """
+        if isinstance(trainer.strategy, FSDPStrategy):
+            raise ConfigError(
+                "weights in shards cannot be averaged",
+                given="callbacks.ema with trainer.strategy=fsdp",
+                allowed="callbacks.ema with trainer.strategy=ddp, or fsdp without it",
+                fix="leave ema out of callbacks=[...], or set trainer.strategy=ddp",
+            )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the weights as they are, or go on with the averages of the checkpoint."""

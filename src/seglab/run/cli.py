@@ -158,7 +158,7 @@ def check_override(
         ConfigError: names the nearest valid name.
     """
     key, value, text = override.key_or_group, override.value(), override.get_value_string()
-    choices = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
+    choices = value.list if isinstance(value, ChoiceSweep) else _listed(value)
     groups = [path.name for folder in folders for path in folder.iterdir() if path.is_dir()]
     places = _places(config_name)
     if override.package is not None and not override.is_add():
@@ -172,10 +172,15 @@ def check_override(
             str(o.input_line)
             for o in overrides
             if o.key_or_group in groups
-            and o.value() in names(o.key_or_group, folders)
+            and set(_listed(o.value())) <= set(names(o.key_or_group, folders))
             and (o.package is None or places.get(o.package) == o.key_or_group)
         ]
         _check_key(key, text, _compose(config_name, chosen, folders), groups, places)
+
+
+def _listed(value: Any) -> list[Any]:
+    """The choices of a group: `callbacks=[default,ema]` has two."""
+    return value if isinstance(value, list) else [value]
 
 
 def _typed(override: Override) -> str:

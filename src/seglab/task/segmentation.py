@@ -276,7 +276,7 @@ class SegmentationTask(LightningModule):
         by_rank = checkpoint["seglab"].get("train_loss", [])
         if len(by_rank) == self.trainer.world_size:
             for name, value in by_rank[self.global_rank].items():
-                setattr(self.train_loss, name, value)
+                setattr(self.train_loss, name, value.to(self.device))  # FSDP loads when the task is on the GPU
 
     def metric_names(self) -> list[str]:
         """Every name that validation logs, known before training."""
