@@ -79,6 +79,8 @@ def test_twenty_secrets_are_in_no_byte_of_the_run_folder(crack_root: Path, cache
         "seed=0,1,2",
         "data.root=local_scratch_of_the_experiments",
         "study.storage=${oc.env:STORAGE}",
+        "study.storage=postgresql://me@host:5432/studies",
+        "study.storage='postgresql+psycopg://me@host/studies'",
     ],
 )
 def test_what_is_no_secret_stays_as_it_is(harmless: str) -> None:

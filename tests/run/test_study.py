@@ -269,9 +269,11 @@ def test_cmaes_needs_numbers(tmp_path: Path) -> None:
     ("address", "fault"),
     [
         ("postgresql://me:secret@host/db", r"me:\*\*\*@host"),
+        ("postgresql://me@host/db?password=secret", r"me@host/db\?password=\*\*\*"),
+        ("postgresql+psycopg://me:secret@host/db", "variable PGPASSWORD"),
         ("nonsense", "cannot be opened"),
         ("oracle9://x/y", "cannot be opened"),
-        ("postgresql://me@localhost:1/db", "cannot be opened"),
+        ("postgresql://me@localhost:1/db", r"cannot be opened|extra postgres"),
         ("sqlite:////nowhere/at/all.db", "cannot be opened"),
         ("journal:/nowhere/at/all", "cannot be opened"),
     ],

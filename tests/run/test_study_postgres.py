@@ -48,7 +48,7 @@ def address() -> Iterator[str]:
             check=True, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=90, **user,
         )  # fmt: skip
         try:
-            yield f"postgresql+psycopg://me@127.0.0.1:{port}/postgres"
+            yield f"postgresql://me@127.0.0.1:{port}/postgres"
         finally:
             run("pg_ctl", "-D", data, "-m", "immediate", "stop")
 

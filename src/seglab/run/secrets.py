@@ -18,8 +18,11 @@ NAMES = re.compile(
 )
 """Names of keys and of environment variables that hold a secret, when what they hold is text."""
 
+BARE_NAME = r"(?:(?<=postgresql://)|(?<=postgresql\+psycopg://))[^/\s'\":@]+@"
+"""A user without a password in the address of a study, which a trial that goes on has to find again."""
+
 SHAPES = (
-    (re.compile(r"(?<=://)(?![^/\s]*\$\{)[^/\s'\"]+(?=@)"), HIDDEN),  # user-info of a URL
+    (re.compile(rf"(?<=://)(?!{BARE_NAME})(?![^/\s]*\$\{{)[^/\s'\"]+(?=@)"), HIDDEN),  # user-info of a URL
     (re.compile(r"([?&;][\w-]*(?:token|key|secret|passw|sig)[\w-]*=)[^&;\s'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(r"\b(bearer|basic)\s+[\w+/.~-]{8,}=*", re.IGNORECASE), rf"\1 {HIDDEN}"),
     (re.compile(r"\b(?:gh[pousr]_|hf_|glpat-|github_pat_|sk-(?:proj-|ant-)?|wandb_v\d_)\w{20,}[\w-]*"), HIDDEN),

@@ -17,11 +17,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from seglab.errors import ConfigError
+from seglab.extras import require
 from seglab.run.study_settings import StudySettings
 
 OWN = "study.journal"
 """In the folder of a sweep whose study is kept nowhere else."""
 KINDS = "journal:<file>, sqlite:///<file>, postgresql://<user>@<host>/<database>, or null for the sweep's own folder"
+POSTGRES = ("postgresql", "postgresql+psycopg")
+"""With the driver of the extra, which is another one than that of older versions of SQLAlchemy."""
 LOCKED_S = 60
 """How long to wait while another process writes to an SQLite file."""
 
@@ -46,14 +49,17 @@ def open_storage(address: str | None, sweep_dir: Path) -> BaseStorage:
             file = sweep_dir / OWN if address is None else Path(address.removeprefix("journal:"))
             return JournalStorage(JournalFileBackend(str(file)))
         url = make_url(address)
-        if url.password is not None:
+        if secret := url.password or url.query.get("password"):
             raise _refused(
-                address.replace(str(url.password), "***"),
+                address.replace(str(secret), "***"),
                 "a password in an address would be written into the record of every run",
-                "leave it out of the address; PostgreSQL takes it from ~/.pgpass or PGPASSWORD",
+                "leave it out of the address; PostgreSQL takes it from ~/.pgpass or from the variable PGPASSWORD",
             )
+        if url.drivername in POSTGRES:
+            require("psycopg", "postgres", "a study in PostgreSQL")
+            url = url.set(drivername=POSTGRES[-1])
         patience = {"connect_args": {"timeout": LOCKED_S}} if url.get_backend_name() == "sqlite" else {}
-        return _database(address, patience)
+        return _database(url.render_as_string(hide_password=False), patience)
     except (OSError, ImportError, SQLAlchemyError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise _refused(f"{address}: {reason}", "the storage of the study cannot be opened") from error
