@@ -176,8 +176,17 @@ def test_a_rollback_goes_on_from_the_last_checkpoint_with_a_lower_rate_until_it_
     with pytest.raises(TrainingError, match="not finite") as caught:
         train(tmp_path / "b", *PLAN, *back, fault("Poison", where="image", step=5, times=3))
     assert "2 rollback(s)" in caught.value.allowed and last(tmp_path / "b")["global_step"] == 4
-    with pytest.raises(TrainingError, match="not finite"):  # nothing to go back to
+    with pytest.raises(TrainingError, match="not finite") as caught:
         train(tmp_path / "c", *PLAN, *back, fault("Poison", where="image", step=1))
+    assert "no checkpoint yet" in caught.value.fix and "resume=" not in caught.value.fix
+
+
+def test_a_training_whose_time_is_up_before_its_first_score_says_so_and_tests_nothing(
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path, *PLAN, "test=true", "trainer.max_time=00:00:00:00")
+    assert "max_time=00:00:00:00 is up after step 0, in epoch 0 of 2; start again" in caplog.text
+    assert read(tmp_path / "result.json")["status"] == "finished", "there was nothing to test yet"
 
 
 @pytest.mark.parametrize("wrong", [{"patience": 0}, {"on_nan": "hope"}, {"lr_factor": 2.0}, {"retries": -1}])

@@ -186,9 +186,15 @@ class FiniteGuard(Callback):
             what,
             given=given,
             allowed=f"finite numbers; {self.patience} bad step(s) after {self.n_rollbacks} rollback(s) end a training",
-            fix=f"go on from the last good step with resume={self.run_dir} callbacks.finite.on_nan=rollback, or start "
-            "anew with a lower optimizer.lr, or find the operation with trainer.detect_anomaly=true",
+            fix=f"{self._way_on()}start anew with a lower optimizer.lr, or find the operation with "
+            "trainer.detect_anomaly=true",
         )
+
+    def _way_on(self) -> str:
+        """How to go on from the last good step, when one has been saved."""
+        if not self._last_file.is_file():
+            return "there is no checkpoint yet to go back to: "
+        return f"go on from the last good step with resume={self.run_dir} callbacks.finite.on_nan=rollback, or "
 
 
 def _on_any_rank(trainer: Trainer, is_so: Tensor) -> Tensor:

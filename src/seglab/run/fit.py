@@ -10,7 +10,7 @@ from typing import Any
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.callbacks.best import KeptScores
@@ -83,9 +83,10 @@ def train(run: Run, run_dir: Path, start: Path | None) -> dict[str, float]:
     """
     with listening(run), tracked(run, run_dir):
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=start)
+        is_unscored = is_time_up(run, run_dir) and not (run_dir / "checkpoints" / "best.ckpt").is_file()
         scores = kept_scores(run)
         pruned = {"pruned": True} if was_pruned(run.trainer) else {}
-        if run.config["test"] and not pruned:
+        if run.config["test"] and not pruned and not is_unscored:
             scores |= test_best(run, run_dir)
         if run.trainer.is_global_zero:
             write_json(run_dir / "result.json", {"status": "finished", **pruned, "value": _value(run), **scores})
@@ -134,6 +135,20 @@ def test_best(run: Run, run_dir: Path) -> dict[str, float]:
         shown = (run.task.case_rows, run.task.counts["test"], run.data.spec, run.trainer.global_step)
         tell(run.trainer.loggers, "log_test", *shown)
     return scores
+
+
+def is_time_up(run: Run, run_dir: Path) -> bool:
+    """Whether trainer.max_time has ended the training before its last epoch; says so, and how to go on."""
+    trainer, limit = run.trainer, run.config["trainer"].get("max_time")
+    left = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    is_up = any(seconds is not None and seconds <= 0 for seconds in left) and trainer.current_epoch < trainer.max_epochs
+    if is_up:
+        way = f"go on with resume={run_dir}" if trainer.global_step else "start again"
+        log.warning(
+            f"trainer.max_time={limit} is up after step {trainer.global_step}, in epoch {trainer.current_epoch} of "
+            f"{trainer.max_epochs}; {way} and a larger trainer.max_time, which counts all starts"
+        )
+    return bool(is_up)
 
 
 def kept_scores(run: Run) -> dict[str, float]:
@@ -208,7 +223,8 @@ def facts(run: Run) -> dict[str, Any]:
 
 def quiet() -> None:
     """Hide messages that our own samplers, loggers and metrics make pointless, and Lightning's chatter."""
-    for text in ("sync_dist=True", "does not have many workers", "LeafSpec", "logging interval", "is not empty"):
+    chatter = ("sync_dist=True", "does not have many workers", "LeafSpec", "logging interval", "is not empty")
+    for text in (*chatter, "all_gather is deprecated"):
         warnings.filterwarnings("ignore", f".*{text}")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()  # Hydra's root logger shows them once
