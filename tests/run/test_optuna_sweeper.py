@@ -2,6 +2,7 @@
 
 import fcntl
 import inspect
+import logging
 import subprocess
 import sys
 import time
@@ -62,8 +63,9 @@ def states(folder: Path, address: str | None = None, name: str = "sweep") -> lis
 
 
 def test_a_trial_is_a_job_with_its_number_and_one_that_fails_stops_no_other(
-    place: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "seglab.sweep")
     with pytest.raises(SystemExit) as stop:
         run_sweep(place, *GRID, "a=range(1,4)", "how=fails", "hydra.launcher.parallel=2")
     assert stop.value.code == 1
@@ -71,6 +73,7 @@ def test_a_trial_is_a_job_with_its_number_and_one_that_fails_stops_no_other(
     for number, job in jobs(place).items():
         assert job["folder"] == number and f"study.trial={number}" in job["overrides"]
         assert f"a={int(number) + 1}" in job["overrides"]
+    assert "#0 a=1 started" in caplog.text and "#2 a=3 started" in caplog.text, "named by what is searched"
     said = capsys.readouterr()
     assert "Error: 1 of 3 trials failed\n  #1 a=2: ValueError: a is too large; see " in said.err
     assert "best    python app.py " in said.out and said.out.index("best") < len(said.out)

@@ -131,6 +131,7 @@ class OptunaSweeper(Sweeper):
         launcher.launch([], 0)  # makes the folder of the sweep, or takes it over
         if (sweep := launcher.sweep) is None:
             raise HydraException("the launcher has opened no folder")
+        sweep.record.told_apart_by = list(space.distributions)
         try:
             study = SweepStudy(settings, space, sweep.record.folder)
             study.check_folder(sweep.record.jobs.values())

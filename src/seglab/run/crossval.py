@@ -125,7 +125,7 @@ def fold_table(summary: Mapping[str, Any], title: str) -> Table:
     """The main scores as mean and deviation over folds."""
     table = Table("metric", "validation, each case once", "test, by each fold", title=title)
     for name in summary["val"]:
-        if name.startswith(SHOWN) and "/n" not in name:
+        if name.startswith(SHOWN) and name.count("/") == 1:  # not the bounds and counts of a score
             table.add_row(name, _shown(summary["val"][name]), _shown(summary["test"].get(name)))
     return table
 

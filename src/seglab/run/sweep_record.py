@@ -51,6 +51,7 @@ class SweepRecord:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.told_apart_by: Sequence[str] | None = None  # keys in the titles of jobs; None: those that differ
         self.jobs: dict[int, Job] = {}
         file = folder / "sweep.json"
         for number, entry in (json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}).items():
@@ -132,7 +133,9 @@ class SweepRecord:
     def _keys(self) -> list[str]:
         return list(dict.fromkeys(key for job in self.jobs.values() for key in settings(job)))
 
-    def _varied(self) -> list[str]:
+    def _varied(self) -> Sequence[str]:
+        if self.told_apart_by is not None:
+            return self.told_apart_by
         jobs = self.jobs.values()
         return [key for key in self._keys() if len({settings(job).get(key) for job in jobs}) > 1]
 
