@@ -141,14 +141,15 @@ def is_time_up(run: Run, run_dir: Path) -> bool:
     """Whether trainer.max_time has ended the training before its last epoch; says so, and how to go on."""
     trainer, limit = run.trainer, run.config["trainer"].get("max_time")
     left = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
-    is_up = any(seconds is not None and seconds <= 0 for seconds in left) and trainer.current_epoch < trainer.max_epochs
+    most = trainer.max_epochs or -1  # -1: max_steps alone is the end
+    is_up = any(seconds is not None and seconds <= 0 for seconds in left) and not 0 < most <= trainer.current_epoch
     if is_up:
         way = f"go on with resume={run_dir}" if trainer.global_step else "start again"
         log.warning(
             f"trainer.max_time={limit} is up after step {trainer.global_step}, in epoch {trainer.current_epoch} of "
-            f"{trainer.max_epochs}; {way} and a larger trainer.max_time, which counts all starts"
+            f"{most}; {way} and a larger trainer.max_time, which counts all starts"
         )
-    return bool(is_up)
+    return is_up
 
 
 def kept_scores(run: Run) -> dict[str, float]:
