@@ -144,10 +144,10 @@ def is_time_up(run: Run, run_dir: Path) -> bool:
     most = trainer.max_epochs or -1  # -1: max_steps alone is the end
     is_up = any(seconds is not None and seconds <= 0 for seconds in left) and not 0 < most <= trainer.current_epoch
     if is_up:
-        way = f"go on with resume={run_dir}" if trainer.global_step else "start again"
+        way = f"go on with resume={run_dir} and" if trainer.global_step else "start again with"
         log.warning(
             f"trainer.max_time={limit} is up after step {trainer.global_step}, in epoch {trainer.current_epoch} of "
-            f"{most}; {way} and a larger trainer.max_time, which counts all starts"
+            f"{most}; {way} a larger trainer.max_time, which counts all starts"
         )
     return is_up
 
