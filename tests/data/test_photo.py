@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seglab.data.formats import photo
+from seglab.data.formats import photo, photo_labels
 from seglab.errors import DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -108,7 +108,7 @@ def test_exif_orientation_6_turns_image_and_mask_alike(suffix: str, tmp_path: Pa
     exif[274] = 6  # stored top left is the upright top right
     tag = {"tiffinfo": {274: 6}} if suffix == ".tif" else {"exif": exif}
     path = save(tmp_path / f"a{suffix}", values, **tag)
-    image, mask = photo.read_photo(path), photo.read_binary_mask(path)
+    image, mask = photo.read_photo(path), photo_labels.read_binary_mask(path)
     assert image.shape == (3, 1, 48, 32) and mask.shape == (1, 48, 32)
     assert np.array_equal(image[0] > 127, mask == 1)
     assert mask[0, :16, 16:].all() and mask.sum() == 256
@@ -195,7 +195,7 @@ def disk(size: int = 96) -> np.ndarray:
 @pytest.mark.parametrize("suffix", photo.SUFFIXES)
 def test_a_black_and_white_mask_is_read_from_every_format(suffix: str, tmp_path: Path) -> None:
     path = save(tmp_path / f"m{suffix}", disk() * 255)
-    assert np.array_equal(photo.read_binary_mask(path)[0], disk())
+    assert np.array_equal(photo_labels.read_binary_mask(path)[0], disk())
 
 
 def test_binary_masks_in_grey_rgb_palette_bits_and_16_bits_are_equal(tmp_path: Path) -> None:
@@ -203,20 +203,20 @@ def test_binary_masks_in_grey_rgb_palette_bits_and_16_bits_are_equal(tmp_path: P
     files.append(palette_file(tmp_path / "p.png", disk(), [BLACK, (255, 255, 255)]))
     files.append(palette_file(tmp_path / "q.png", 1 - disk(), [(255, 255, 255), BLACK]))
     files.append(save(tmp_path / "w.png", disk().astype(np.uint16) * 65535))
-    assert all(np.array_equal(photo.read_binary_mask(file)[0], disk()) for file in files)
+    assert all(np.array_equal(photo_labels.read_binary_mask(file)[0], disk()) for file in files)
 
 
 @pytest.mark.parametrize("value", [1, 38, 127])
 def test_a_mask_that_would_vanish_is_refused_and_told_what_to_set(value: int, tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", disk() * np.uint8(value))
     with pytest.raises(DataError, match=rf"values 0, {value}\n[\s\S]*set data.foreground_values=\[{value}\]"):
-        photo.read_binary_mask(path)
-    assert np.array_equal(photo.read_binary_mask(path, (value,))[0], disk())
+        photo_labels.read_binary_mask(path)
+    assert np.array_equal(photo_labels.read_binary_mask(path, (value,))[0], disk())
 
 
 @pytest.mark.parametrize("value", [0, 255])
 def test_an_all_black_and_an_all_white_mask_are_legal(value: int, tmp_path: Path) -> None:
-    mask = photo.read_binary_mask(save(tmp_path / "m.png", np.full((4, 4), value, np.uint8)))
+    mask = photo_labels.read_binary_mask(save(tmp_path / "m.png", np.full((4, 4), value, np.uint8)))
     assert mask.shape == (1, 4, 4) and np.unique(mask).tolist() == [value // 255]
 
 
@@ -225,25 +225,25 @@ def test_lossless_codes_are_refused_unless_declared(codes: tuple[int, ...], tmp_
     values = np.array([codes * 4], np.uint8)
     path = save(tmp_path / "m.png", values)
     with pytest.raises(DataError, match="set data"):
-        photo.read_binary_mask(path)
-    assert photo.read_binary_mask(path, codes[1:]).tolist() == [[[0, 1, 1] * 4]]
+        photo_labels.read_binary_mask(path)
+    assert photo_labels.read_binary_mask(path, codes[1:]).tolist() == [[[0, 1, 1] * 4]]
 
 
 def test_a_photo_given_as_mask_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither black nor white"):
-        photo.read_binary_mask(save(tmp_path / "m.jpg", textured()))
+        photo_labels.read_binary_mask(save(tmp_path / "m.jpg", textured()))
 
 
 def test_declared_values_are_exact_and_others_are_named(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", np.array([[0, 1, 2, 2, 9]], np.uint8))
     with pytest.raises(DataError, match=r"m\.png[\s\S]*9 \(1 pixels\)"):
-        photo.read_binary_mask(path, (1, 2))
-    assert photo.read_binary_mask(path, (1, 2, 9)).tolist() == [[[0, 1, 1, 1, 1]]]
+        photo_labels.read_binary_mask(path, (1, 2))
+    assert photo_labels.read_binary_mask(path, (1, 2, 9)).tolist() == [[[0, 1, 1, 1, 1]]]
 
 
 def test_black_can_be_the_foreground(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", np.array([[0, 255]], np.uint8))
-    assert photo.read_binary_mask(path, (0,)).tolist() == [[[1, 0]]]
+    assert photo_labels.read_binary_mask(path, (0,)).tolist() == [[[1, 0]]]
 
 
 @pytest.mark.parametrize("reader", ["rgb", "rgba", "palette"])
@@ -255,19 +255,19 @@ def test_colour_masks_give_the_same_classes_however_they_are_stored(reader: str,
         palette_file(path, 2 - classes, colors[::-1])  # other indices, same colours
     else:
         save(path, np.array(colors, np.uint8)[classes], reader.upper())
-    assert np.array_equal(photo.read_color_mask(path, {BLUE: 0, BLACK: 1, RED: 2})[0], classes)
-    assert np.array_equal(photo.read_color_mask(path, {RED: 255, BLUE: 0, BLACK: 0})[0], classes // 2 * 255)
+    assert np.array_equal(photo_labels.read_color_mask(path, {BLUE: 0, BLACK: 1, RED: 2})[0], classes)
+    assert np.array_equal(photo_labels.read_color_mask(path, {RED: 255, BLUE: 0, BLACK: 0})[0], classes // 2 * 255)
 
 
 def test_unknown_colours_are_named_with_their_counts(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", np.array([[RED, BLUE, BLUE, BLACK]], np.uint8))
     with pytest.raises(DataError, match=r"m\.png[\s\S]*#0000C8 \(2 pixels\), #C80000 \(1 pixels\)"):
-        photo.read_color_mask(path, {BLACK: 0})
+        photo_labels.read_color_mask(path, {BLACK: 0})
 
 
 def test_a_16_bit_file_is_no_colour_or_index_mask(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", np.array([[0, 3]], np.uint16))
-    for read in (photo.read_index_mask, lambda file: photo.read_color_mask(file, {BLACK: 0})):
+    for read in (photo_labels.read_index_mask, lambda file: photo_labels.read_color_mask(file, {BLACK: 0})):
         with pytest.raises(DataError, match="mode I;16"):
             read(path)
 
@@ -275,36 +275,36 @@ def test_a_16_bit_file_is_no_colour_or_index_mask(tmp_path: Path) -> None:
 def test_an_index_mask_gives_grey_values_or_palette_indices(tmp_path: Path) -> None:
     indices = np.array([[0, 1, 2]], np.uint8)
     for path in (save(tmp_path / "g.png", indices), palette_file(tmp_path / "p.png", indices, [RED, BLUE, BLACK])):
-        assert photo.read_index_mask(path).tolist() == [[[0, 1, 2]]]
+        assert photo_labels.read_index_mask(path).tolist() == [[[0, 1, 2]]]
     with pytest.raises(DataError, match="mode RGB"):
-        photo.read_index_mask(save(tmp_path / "c.png", np.zeros((2, 2, 3), np.uint8)))
+        photo_labels.read_index_mask(save(tmp_path / "c.png", np.zeros((2, 2, 3), np.uint8)))
 
 
 def test_two_classes_are_written_as_grey_and_read_back(tmp_path: Path) -> None:
     target = tmp_path / "new" / "a.png"
-    photo.write_labels(disk()[None], target, mask_values=(0, 255), colors=(BLACK, RED))
-    assert Image.open(target).mode == "L" and np.array_equal(photo.read_binary_mask(target)[0], disk())
+    photo_labels.write_labels(disk()[None], target, mask_values=(0, 255), colors=(BLACK, RED))
+    assert Image.open(target).mode == "L" and np.array_equal(photo_labels.read_binary_mask(target)[0], disk())
 
 
 def test_more_classes_are_written_as_palette_whose_index_is_the_class(tmp_path: Path) -> None:
     labels = np.array([[[0, 1, 2]]], np.uint8)
-    photo.write_labels(labels, tmp_path / "a.png", mask_values=(0, 1, 2), colors=(BLACK, RED, BLUE))
-    assert np.array_equal(photo.read_index_mask(tmp_path / "a.png"), labels)
-    assert np.array_equal(photo.read_color_mask(tmp_path / "a.png", {BLACK: 0, RED: 1, BLUE: 2}), labels)
+    photo_labels.write_labels(labels, tmp_path / "a.png", mask_values=(0, 1, 2), colors=(BLACK, RED, BLUE))
+    assert np.array_equal(photo_labels.read_index_mask(tmp_path / "a.png"), labels)
+    assert np.array_equal(photo_labels.read_color_mask(tmp_path / "a.png", {BLACK: 0, RED: 1, BLUE: 2}), labels)
 
 
 @pytest.mark.parametrize(("name", "top", "n_colors"), [("a.jpg", 1, 3), ("a.png", 3, 3), ("a.png", 1, 2)])
 def test_labels_that_cannot_be_written_leave_no_file(name: str, top: int, n_colors: int, tmp_path: Path) -> None:
     labels = np.full((1, 2, 2), top, np.uint8)
     with pytest.raises(DataError, match="cannot be written"):
-        photo.write_labels(labels, tmp_path / name, mask_values=(0, 1, 2), colors=(BLACK, RED, BLUE)[:n_colors])
+        photo_labels.write_labels(labels, tmp_path / name, mask_values=(0, 1, 2), colors=(BLACK, RED, BLUE)[:n_colors])
     assert not list(tmp_path.iterdir())
 
 
 def test_an_unwritable_target_leaves_no_file_behind(tmp_path: Path) -> None:
     (tmp_path / "taken.png").mkdir()
     with pytest.raises(OSError):
-        photo.write_labels(disk()[None], tmp_path / "taken.png", mask_values=(0, 255), colors=(BLACK, RED))
+        photo_labels.write_labels(disk()[None], tmp_path / "taken.png", mask_values=(0, 255), colors=(BLACK, RED))
     assert [path.name for path in tmp_path.iterdir()] == ["taken.png"]
 
 
@@ -313,7 +313,7 @@ def test_an_unwritable_target_leaves_no_file_behind(tmp_path: Path) -> None:
 def test_dubai_masks_hold_known_colours_as_palette_and_as_rgb(tile: str) -> None:
     path = sorted((SHARED / "satellite/dubai" / tile / "masks").glob("*.png"))[0]
     assert (Image.open(path).mode == "P") == (tile == "Tile 2")
-    found = np.unique(photo.read_color_mask(path, DUBAI))
+    found = np.unique(photo_labels.read_color_mask(path, DUBAI))
     assert len(found) > 1 and set(found.tolist()) <= set(DUBAI.values())
 
 
@@ -321,15 +321,17 @@ def test_dubai_masks_hold_known_colours_as_palette_and_as_rgb(tile: str) -> None
 def test_the_largest_dubai_mask_with_black_is_refused_quickly_and_read_when_black_is_ignored() -> None:
     (path,) = (SHARED / "satellite/dubai/Tile 8/masks").glob("*part_003.png")
     with pytest.raises(DataError, match="#000000"):
-        photo.read_color_mask(path, DUBAI)
+        photo_labels.read_color_mask(path, DUBAI)
     start = time.perf_counter()
-    mask = photo.read_color_mask(path, {**DUBAI, BLACK: 255})
+    mask = photo_labels.read_color_mask(path, {**DUBAI, BLACK: 255})
     assert (mask == 255).any() and time.perf_counter() - start < 5
 
 
 @needs_crack
 def test_crack_masks_are_read_without_declared_values() -> None:
-    shares = [photo.read_binary_mask(path).mean() for path in sorted((SHARED / "crack/masks").glob("*.png"))[:20]]
+    shares = [
+        photo_labels.read_binary_mask(path).mean() for path in sorted((SHARED / "crack/masks").glob("*.png"))[:20]
+    ]
     assert 0 < np.mean(shares) < 0.2
 
 
@@ -337,4 +339,4 @@ def test_crack_masks_are_read_without_declared_values() -> None:
 def test_instance_numbers_in_16_bits_are_refused_as_a_two_class_mask() -> None:
     path = sorted((SHARED / "nuclei/instances").iterdir())[0]
     with pytest.raises(DataError, match="would lose its foreground"):
-        photo.read_binary_mask(path)
+        photo_labels.read_binary_mask(path)

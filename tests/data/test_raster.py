@@ -6,7 +6,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from seglab.data.formats import raster
+from seglab.data.formats import raster, raster_labels
 from seglab.errors import DataError
 from seglab.spec import IGNORE_INDEX
 
@@ -167,29 +167,29 @@ def mask_of(*values: float, dtype: str = "uint8") -> np.ndarray:
 
 def test_mask_values_become_class_indices_by_position_and_nodata_is_ignored(tmp_path: Path) -> None:
     path = save(tmp_path / "m.tif", mask_of(20, 10, 30, 99), nodata=99)
-    assert raster.read_mask(path, values=(10, 20, 30)).tolist() == [[[1, 0, 2, IGNORE_INDEX]]]
+    assert raster_labels.read_mask(path, values=(10, 20, 30)).tolist() == [[[1, 0, 2, IGNORE_INDEX]]]
 
 
 def test_without_declared_values_the_value_is_the_class(tmp_path: Path) -> None:
     path = save(tmp_path / "m.tif", mask_of(0, 3, 7, np.nan, dtype="float32"))
-    assert raster.read_mask(path, values=None).tolist() == [[[0, 3, 7, IGNORE_INDEX]]]
+    assert raster_labels.read_mask(path, values=None).tolist() == [[[0, 3, 7, IGNORE_INDEX]]]
     with pytest.raises(DataError, match=r"2\.5 \(1 pixels\), 300 \(1 pixels\)"):
-        raster.read_mask(save(tmp_path / "n.tif", mask_of(1, 2.5, 300, dtype="float32")), values=None)
+        raster_labels.read_mask(save(tmp_path / "n.tif", mask_of(1, 2.5, 300, dtype="float32")), values=None)
 
 
 def test_values_without_a_class_are_named_and_counted(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"m\.tif[\s\S]*40 \(2 pixels\)"):
-        raster.read_mask(save(tmp_path / "m.tif", mask_of(10, 40, 40)), values=(10, 20))
+        raster_labels.read_mask(save(tmp_path / "m.tif", mask_of(10, 40, 40)), values=(10, 20))
 
 
 def test_a_class_that_is_also_nodata_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="unset-nodata"):
-        raster.read_mask(save(tmp_path / "m.tif", mask_of(0, 1), nodata=0), values=(0, 1))
+        raster_labels.read_mask(save(tmp_path / "m.tif", mask_of(0, 1), nodata=0), values=(0, 1))
 
 
 def test_a_mask_of_several_bands_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="4 bands"):
-        raster.read_mask(save(tmp_path / "m.tif", ramp("uint16")), values=None)
+        raster_labels.read_mask(save(tmp_path / "m.tif", ramp("uint16")), values=None)
 
 
 @pytest.mark.parametrize(
@@ -205,15 +205,15 @@ def test_a_mask_of_several_bands_is_refused(tmp_path: Path) -> None:
 def test_a_mask_on_another_grid_is_refused(change: dict[str, object], part: str, tmp_path: Path) -> None:
     image = save(tmp_path / "a.tif", ramp())
     with pytest.raises(DataError, match=rf"given:   {part}: image [^;]*$"):
-        raster.check_same_grid(image, save(tmp_path / "m.tif", ramp("uint8", 1), **change))
+        raster_labels.check_same_grid(image, save(tmp_path / "m.tif", ramp("uint8", 1), **change))
 
 
 def test_a_mask_of_another_size_is_refused_and_the_good_twin_passes(tmp_path: Path) -> None:
     image = save(tmp_path / "a.tif", ramp())
     with pytest.raises(DataError, match=r"shape: image \(5, 6\), mask \(4, 6\)"):
-        raster.check_same_grid(image, save(tmp_path / "m.tif", ramp("uint8", 1)[:, :4]))
+        raster_labels.check_same_grid(image, save(tmp_path / "m.tif", ramp("uint8", 1)[:, :4]))
     nudged = NORTH_UP @ Affine.translation(1e-8, 0)
-    raster.check_same_grid(image, save(tmp_path / "n.tif", ramp("uint8", 1), transform=nudged))
+    raster_labels.check_same_grid(image, save(tmp_path / "n.tif", ramp("uint8", 1), transform=nudged))
 
 
 @pytest.mark.parametrize("transform", [NORTH_UP, ROTATED])
@@ -228,21 +228,21 @@ def test_labels_come_back_on_the_same_grid(
         sink.update_tags(AREA_OR_POINT=tags)
     labels = (np.arange(size[0] * size[1]).reshape(1, *size) % 3).astype(np.uint8)
     target = tmp_path / "out" / "labels.tif"
-    raster.write_labels(labels, like, target, mask_values=(10, 20, 30), colors=COLORS)
+    raster_labels.write_labels(labels, like, target, mask_values=(10, 20, 30), colors=COLORS)
     assert "GDAL signalled an error" not in caplog.text
-    raster.check_same_grid(like, target)
+    raster_labels.check_same_grid(like, target)
     with rasterio.open(like) as source, rasterio.open(target) as written:
         assert (written.crs, written.transform, written.shape) == (source.crs, source.transform, source.shape)
         assert written.tags()["AREA_OR_POINT"] == tags
         assert (written.dtypes, written.nodata, written.compression.value) == (("uint8",), 255, "DEFLATE")
         assert written.colormap(1)[20] == (200, 0, 0, 255) and written.colorinterp[0] == ColorInterp.palette
         assert np.array_equal(written.read(), labels * 10 + 10)
-    assert np.array_equal(raster.read_mask(target, values=(10, 20, 30)), labels)
+    assert np.array_equal(raster_labels.read_mask(target, values=(10, 20, 30)), labels)
 
 
 def test_large_labels_are_written_in_tiles(tmp_path: Path) -> None:
     like = save(tmp_path / "a.tif", np.ones((1, 300, 270), np.uint8))
-    raster.write_labels(
+    raster_labels.write_labels(
         np.zeros((1, 300, 270), np.uint8), like, tmp_path / "b.tif", mask_values=(0,), colors=COLORS[:1]
     )
     with rasterio.open(tmp_path / "b.tif") as written:
@@ -252,7 +252,7 @@ def test_large_labels_are_written_in_tiles(tmp_path: Path) -> None:
 def test_nodata_of_the_image_and_unknown_labels_are_written_as_nodata(tmp_path: Path) -> None:
     like = save(tmp_path / "a.tif", mask_of(1, 2, 3, np.nan, dtype="float32"), nodata=2)
     labels = np.array([[[1, 1, IGNORE_INDEX, 1]]], np.uint8)
-    raster.write_labels(labels, like, tmp_path / "b.tif", mask_values=(0, 1), nodata=200, colors=COLORS[:2])
+    raster_labels.write_labels(labels, like, tmp_path / "b.tif", mask_values=(0, 1), nodata=200, colors=COLORS[:2])
     with rasterio.open(tmp_path / "b.tif") as written:
         assert written.nodata == 200 and written.read().tolist() == [[[1, 200, 200, 200]]]
 
@@ -260,7 +260,7 @@ def test_nodata_of_the_image_and_unknown_labels_are_written_as_nodata(tmp_path: 
 def test_without_nodata_every_label_is_written(tmp_path: Path) -> None:
     like = save(tmp_path / "a.tif", mask_of(1, 2), nodata=2)
     labels = np.ones((1, 1, 2), np.uint8)
-    raster.write_labels(labels, like, tmp_path / "b.tif", mask_values=(0, 1), nodata=None, colors=COLORS[:2])
+    raster_labels.write_labels(labels, like, tmp_path / "b.tif", mask_values=(0, 1), nodata=None, colors=COLORS[:2])
     with rasterio.open(tmp_path / "b.tif") as written:
         assert written.nodata is None and written.read().tolist() == [[[1, 1]]]
 
@@ -282,7 +282,7 @@ def test_labels_that_cannot_be_written_leave_no_file(change: dict[str, object], 
     wanted = {"labels": np.zeros((1, 5, 6), np.uint8), "nodata": 255, "mask_values": (0, 1, 2), "colors": COLORS}
     given = {**wanted, "target": "b.tif", **change}
     with pytest.raises(DataError, match="cannot be written"):
-        raster.write_labels(given.pop("labels"), like, tmp_path / given.pop("target"), **given)
+        raster_labels.write_labels(given.pop("labels"), like, tmp_path / given.pop("target"), **given)
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
@@ -291,7 +291,7 @@ def test_an_unwritable_target_leaves_no_file_behind(tmp_path: Path) -> None:
     (tmp_path / "taken.tif").mkdir()
     labels = np.zeros((1, 5, 6), np.uint8)
     with pytest.raises(OSError):
-        raster.write_labels(labels, like, tmp_path / "taken.tif", mask_values=(0, 1, 2), colors=COLORS)
+        raster_labels.write_labels(labels, like, tmp_path / "taken.tif", mask_values=(0, 1, 2), colors=COLORS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "taken.tif"]
 
 
@@ -301,11 +301,11 @@ def test_sentinel2_scenes_and_land_use_share_a_grid(tmp_path: Path) -> None:
     image, valid, _ = raster.read_raster(folder / "s2_scene2.tif")
     assert image.shape == (13, 1, 101, 100) and image.dtype == np.uint16 and valid.all()
     for scene in sorted(folder.glob("s2_scene*.tif")):
-        raster.check_same_grid(scene, folder / "lulc.tif")
-    mask = raster.read_mask(folder / "lulc.tif", values=(2, 3, 4, 1, 8))
+        raster_labels.check_same_grid(scene, folder / "lulc.tif")
+    mask = raster_labels.read_mask(folder / "lulc.tif", values=(2, 3, 4, 1, 8))
     assert np.count_nonzero(mask == IGNORE_INDEX) == 155
     colors = [(0, 100, 0), (160, 220, 80), (130, 120, 50), (180, 0, 0), (240, 200, 60)]
     target = tmp_path / "labels.tif"
-    raster.write_labels(mask, folder / "s2_scene2.tif", target, mask_values=(2, 3, 4, 1, 8), colors=colors)
-    raster.check_same_grid(folder / "lulc.tif", target)
-    assert np.array_equal(raster.read_mask(target, values=(2, 3, 4, 1, 8)), mask)
+    raster_labels.write_labels(mask, folder / "s2_scene2.tif", target, mask_values=(2, 3, 4, 1, 8), colors=colors)
+    raster_labels.check_same_grid(folder / "lulc.tif", target)
+    assert np.array_equal(raster_labels.read_mask(target, values=(2, 3, 4, 1, 8)), mask)

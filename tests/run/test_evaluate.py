@@ -11,7 +11,7 @@ import pytest
 import torch
 from run_jobs import HARDWARE, SMALL, composed, read, same, train_in
 
-from seglab.data.formats import nifti, photo, raster
+from seglab.data.formats import nifti, photo_labels, raster_labels
 from seglab.data.module import SegmentationData
 from seglab.errors import CheckpointError, ConfigError, DataError
 from seglab.metrics.cases import case_scores, summarise
@@ -74,8 +74,8 @@ def labels_of(file: Path, spec: DataSpec) -> torch.Tensor:
     if spec.kind == "volume":
         return torch.from_numpy(nifti.read_mask(file))
     if spec.kind == "photo":
-        return torch.from_numpy(photo.read_binary_mask(file))
-    return torch.from_numpy(raster.read_mask(file, values=None))
+        return torch.from_numpy(photo_labels.read_binary_mask(file))
+    return torch.from_numpy(raster_labels.read_mask(file, values=None))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.formats import photo
+from seglab.data.formats import photo_labels
 from seglab.data.phantoms import cracks
 from seglab.data.photos import PhotoData
 from seglab.errors import DataError
@@ -49,7 +49,7 @@ class CrackData(PhotoData):
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read a mask of the same size as its photo: 1 is crack."""
         values = tuple(self.foreground_values) if self.foreground_values is not None else None
-        return photo.read_binary_mask(case.mask_file, values)
+        return photo_labels.read_binary_mask(case.mask_file, values)
 
 
 def read_groups(file: Path, images: list[Path]) -> dict[str, str]:

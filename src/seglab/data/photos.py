@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.classes import BINARY
-from seglab.data.formats import photo
+from seglab.data.formats import photo, photo_labels
 from seglab.data.integrity import check_root
 from seglab.data.listed import OwnData
 from seglab.data.listing import Patterns
@@ -58,12 +58,12 @@ class PhotoData(SegmentationData):
 
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read a mask of the same size as its photo: 1 is foreground."""
-        return photo.read_binary_mask(case.mask_file)
+        return photo_labels.read_binary_mask(case.mask_file)
 
     def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
         """Write a PNG: grey for two classes, else with the classes' colours as palette."""
         target = target_stem.with_name(f"{target_stem.name}.png")
-        photo.write_labels(labels, target, mask_values=spec.mask_values, colors=spec.class_colors)
+        photo_labels.write_labels(labels, target, mask_values=spec.mask_values, colors=spec.class_colors)
         return target
 
 
@@ -80,10 +80,10 @@ class PhotosData(OwnData, PhotoData):
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read a mask of the same size as its photo, by the declared classes."""
         if self.coding is BINARY:
-            return photo.read_binary_mask(case.mask_file, fix="declare data.classes={background:0,foreground:1}")
+            return photo_labels.read_binary_mask(case.mask_file, fix="declare data.classes={background:0,foreground:1}")
         if self.coding.in_colors:
-            return photo.read_color_mask(case.mask_file, self.coding.table)
-        return self.coding.indices(photo.read_values(case.mask_file), case.mask_file)
+            return photo_labels.read_color_mask(case.mask_file, self.coding.table)
+        return self.coding.indices(photo_labels.read_values(case.mask_file), case.mask_file)
 
     @property
     def mask_values(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.classes import BINARY
-from seglab.data.formats import photo, raster
+from seglab.data.formats import photo, photo_labels, raster, raster_labels
 from seglab.data.listed import OwnData
 from seglab.data.module import SegmentationData
 from seglab.data.phantoms import scenes
@@ -60,7 +60,7 @@ class RasterData(SegmentationData):
     def check_same_place(self, first: Path, other: Path) -> None:
         """Refuse files of one case on different grids."""
         if is_geotiff(first) and is_geotiff(other):
-            raster.check_same_grid(first, other)
+            raster_labels.check_same_grid(first, other)
 
     def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
         """Write a GeoTIFF on the grid of a GeoTIFF, a PNG for a picture."""
@@ -68,10 +68,10 @@ class RasterData(SegmentationData):
         if is_geotiff(like):
             target = target_stem.with_name(f"{target_stem.name}.tif")
             free = next(value for value in range(IGNORE_INDEX, -1, -1) if value not in values)
-            raster.write_labels(labels, like, target, mask_values=values, nodata=free, colors=colors)
+            raster_labels.write_labels(labels, like, target, mask_values=values, nodata=free, colors=colors)
             return target
         target = target_stem.with_name(f"{target_stem.name}.png")
-        photo.write_labels(labels, target, mask_values=values, colors=colors)
+        photo_labels.write_labels(labels, target, mask_values=values, colors=colors)
         return target
 
 
@@ -89,13 +89,13 @@ class RastersData(OwnData, RasterData):
         """Read values or colours by the declared classes; nodata of image and mask is ignored."""
         file = case.mask_file
         if self.coding.in_colors:
-            return photo.read_color_mask(file, self.coding.table)
+            return photo_labels.read_color_mask(file, self.coding.table)
         if not is_geotiff(file):
-            return self.coding.indices(photo.read_values(file), file)
+            return self.coding.indices(photo_labels.read_values(file), file)
         if is_geotiff(case.image_file):
-            raster.check_same_grid(case.image_file, file)
+            raster_labels.check_same_grid(case.image_file, file)
         declared = frozenset[int]() if self.coding is BINARY else frozenset[int]().union(*self.coding.values)
-        stored, valid = raster.read_values(file, declared)
+        stored, valid = raster_labels.read_values(file, declared)
         classes = self.coding.indices(np.where(valid, stored, self.coding.own[0]), file)
         return np.where(valid, classes, np.uint8(IGNORE_INDEX))
 

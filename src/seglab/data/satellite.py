@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.classes import parse_color
-from seglab.data.formats import photo, raster
+from seglab.data.formats import photo_labels, raster_labels
 from seglab.data.integrity import check_mask_values, check_root, pair_files
 from seglab.data.listing import slug
 from seglab.data.phantoms import scenes
@@ -103,12 +103,12 @@ class SatelliteData(RasterData):
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read class numbers or colours; nodata of image and mask is ignored."""
         if self._in_colors:
-            return photo.read_color_mask(case.mask_file, self._colors | self._voids)
+            return photo_labels.read_color_mask(case.mask_file, self._colors | self._voids)
         if is_geotiff(case.mask_file):
-            raster.check_same_grid(case.image_file, case.mask_file)
-            mask = raster.read_mask(case.mask_file, values=None)
+            raster_labels.check_same_grid(case.image_file, case.mask_file)
+            mask = raster_labels.read_mask(case.mask_file, values=None)
         else:
-            mask = photo.read_index_mask(case.mask_file)
+            mask = photo_labels.read_index_mask(case.mask_file)
         check_mask_values(mask, (*range(len(self.class_names)), IGNORE_INDEX), case.mask_file, self.class_names)
         return mask
 

@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from seglab.callbacks.case_measures import CaseScorer
-from seglab.data.formats import photo, raster, volumes
+from seglab.data.formats import photo, photo_labels, raster, raster_labels, volumes
 from seglab.data.formats.grid import as_labels
 from seglab.errors import ConfigError, DataError
 from seglab.files import check_writable
@@ -165,7 +165,11 @@ def read_labels(file: Path) -> Labels:
     kind = kind_of(file)
     if kind == "volume":
         return volumes.read_mask(file)
-    return raster.read_mask(file, values=None) if kind == "raster" else as_labels(photo.read_values(file), file)
+    return (
+        raster_labels.read_mask(file, values=None)
+        if kind == "raster"
+        else as_labels(photo_labels.read_values(file), file)
+    )
 
 
 def read_metadata(file: Path) -> dict[str, dict[str, str]]:
@@ -225,7 +229,7 @@ def _check_same_grid(pair: Pair, pred: Labels, truth: Labels) -> None:
         if not np.allclose(own, true, rtol=1e-3):
             raise _other_grid(pair.pred, pair.truth, f"voxels of {own} and {true} mm")
     elif kind_of(pair.pred) == kind_of(pair.truth) == "raster":
-        raster.check_same_grid(pair.pred, pair.truth)
+        raster_labels.check_same_grid(pair.pred, pair.truth)
 
 
 def _other_grid(file: Path, truth: Path, given: str) -> DataError:
