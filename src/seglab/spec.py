@@ -23,6 +23,8 @@ class Case:
         more_image_files: further modalities on the same grid; their channels follow those of `image_file`.
         split: train, val or test where a table says so, else None.
         metadata: what else is known of the case, by name, such as the scanner or the age.
+        version: stands for the content of a case that lies in no files of its own, whose paths then only name its
+            place; None for files, whose content is hashed.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Case:
     more_image_files: tuple[Path, ...] = ()
     split: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    version: str | None = None
 
     @property
     def image_files(self) -> tuple[Path, ...]:
@@ -95,8 +98,8 @@ class DataSpec:
         patch_size: spatial size of a training sample, `spatial_dims` long.
         intensity: from stored values to network input.
         n_slices: neighbouring slices given as channels (2.5-D); 1 means plain 2-D.
-        regions: where classes lie within each other, the classes that count as each class: (0,), (1, 2), (2,) when
-            class 2 is a part of class 1; empty when each class counts alone.
+        regions: where classes overlap, the classes that count as each class: (0,), (1, 2), (2,) when class 2 is a part
+            of class 1; empty when each class counts alone.
         channels: text that tells apart the files of one case in their names, in the order of the channels; empty when
             a case is one file.
     """

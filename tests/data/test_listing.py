@@ -63,6 +63,21 @@ def test_fields_become_the_group_the_split_and_what_is_kept_with_the_case(tmp_pa
     ]
 
 
+def test_any_ending_takes_a_folder_with_a_series_whatever_dots_are_in_its_name(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "images/p1.v2/1.dcm", "images/p2/1.dcm", "images/notes/readme.txt", "masks/p1.v2.nii", "masks/p2.nii"
+    )
+
+    def is_read(path: Path) -> bool:
+        return path.is_dir() and path.name.startswith("p")
+
+    cases = patterns("images/{case}.*", "masks/{case}.*").find(tmp_path, is_read).cases
+    assert [(case.id, case.image_file.name, case.mask_file.name) for case in cases] == [
+        ("p1.v2", "p1.v2", "p1.v2.nii"),
+        ("p2", "p2", "p2.nii"),
+    ]
+
+
 def test_a_mask_is_found_by_the_fields_it_shares(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "a/2.jpg", "m/1_mask_x.png", "m/2_mask_y.png", "m/notes.txt")
     cases = patterns("a/*.jpg", "m/{case}_mask_*.png").find(tmp_path, reads).cases

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import rasterio
+from dicom_writer import COLUMN_MM, ROW_MM, SLICE_MM, write_series
 from PIL import Image
 
 from seglab.data.channels import first_channels, sibling_files
@@ -90,6 +91,26 @@ def test_a_changed_second_modality_is_read_again(brain: Path, write_nifti: Write
     entries = [{record.id: record.entry for record in store.records} for store in (first, second)]
     assert {case for case in entries[0] if entries[0][case] != entries[1][case]} == {"p1"}
     assert (second.image("p1")[1] == 7).all()
+
+
+def test_series_are_cases_and_one_changed_slice_is_read_again(tmp_path: Path, write_nifti: Write) -> None:
+    affine = np.diag([-COLUMN_MM, -ROW_MM, SLICE_MM, 1.0])
+    affine[:3, 3] = 10.5, -20.25, 30.125  # of the writer, from LPS to RAS
+    for number in range(3):
+        values = np.random.default_rng(number).integers(-90, 90, (5, 17, 18)).astype(np.int16)
+        write_series(tmp_path / "images" / f"p{number}", values)
+        mask = (values > 0).astype(np.uint8).transpose(2, 1, 0)
+        write_nifti(tmp_path / "masks" / f"p{number}.nii.gz", mask, affine)
+    first = volumes(tmp_path, **ALL_TRAIN).load().store
+    assert [record.class_pixels for record in first.records] == [
+        (int((image[0] <= 0).sum()), int((image[0] > 0).sum())) for image in map(first.image, ("p0", "p1", "p2"))
+    ]
+    write_series(tmp_path / "other", np.full((5, 17, 18), 7, np.int16))
+    names = sorted(file.name for file in (tmp_path / "other").iterdir())
+    (tmp_path / "other" / names[2]).replace(tmp_path / "images" / "p1" / names[2])
+    second = volumes(tmp_path, **ALL_TRAIN).load().store
+    changed = [one.id for one, two in zip(first.records, second.records, strict=True) if one.entry != two.entry]
+    assert changed == ["p1"] and np.count_nonzero((second.image("p1")[0] == 7).all(axis=(1, 2))) == 1
 
 
 def test_standardised_channels_have_mean_0_and_deviation_1_where_there_is_tissue() -> None:

@@ -48,7 +48,7 @@ def test_the_classes_of_the_table_can_be_declared(declared: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", overrides=["data=photos", f"data.classes={declared}"])
     classes: Any = OmegaConf.to_container(config.data.classes)
-    assert len(read_classes(classes, []).names) == len(classes) >= 2
+    assert len(read_classes(classes).names) == len(classes) >= 2
 
 
 def test_the_presets_of_the_text_exist() -> None:

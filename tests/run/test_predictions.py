@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from seglab.data.contents import content_hash
 from seglab.errors import ConfigError
 from seglab.run.inputs import find_inputs
 from seglab.run.predict import with_changes
-from seglab.run.predictions import FILE, PART, Predictions, claimed, content_hash
+from seglab.run.predictions import FILE, PART, Predictions, claimed
 
 
 def write(folder: Path, stem: Path, input_hash: str, text: str = "labels") -> None:

@@ -1,6 +1,7 @@
 """RegionsTask: each region has a loss, a decoder and a share of the mask of its own."""
 
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -98,6 +99,14 @@ def test_labels_of_a_volume_are_the_nested_regions() -> None:
     with torch.no_grad():
         thing, other = (logits.argmax(1)[0] for logits in task.region_logits(image[None]))
     assert torch.equal(task.predict_labels(image).long(), thing + thing * other)
+
+
+def test_regions_that_overlap_in_part_are_refused() -> None:
+    nested = replace(make_spec(num_classes=4), regions=((0,), (1, 2, 3), (2, 3), (3,)))
+    net = E1D3UNet(in_channels=1, num_classes=4, spatial_dims=2, base_channels=2)
+    RegionsTask(make_parts(net, nested))
+    with pytest.raises(ConfigError, match=r"other: not all later classes[\s\S]*task=segmentation"):
+        RegionsTask(make_parts(net, replace(nested, regions=((0,), (1, 2, 3), (2,), (3,)))))
 
 
 def test_a_network_without_a_decoder_for_each_region_is_refused() -> None:

@@ -1,8 +1,9 @@
 """Classes: what the values or colours of a mask mean, and which classes lie within which."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from seglab.data.contents import key_of
 from seglab.data.integrity import shorten
 from seglab.errors import ConfigError, DataError
 from seglab.spec import IGNORE_INDEX
+
+log = logging.getLogger("seglab")
 
 HIGHEST = 65_535
 """Largest value a mask may hold: 16 bits, as instance numbers need."""
@@ -34,8 +37,8 @@ class Classes:
     """The classes of a data set; a pixel belongs to the last class that has its value.
 
     A class may lie within an earlier one: with liver = {1, 2} and tumour = {2} a pixel of value 2 is labelled tumour,
-    one of value 1 liver, and scores of the liver count both, as `regions` says. Classes that overlap otherwise cannot
-    be told from one label per pixel and are refused.
+    one of value 1 liver, and scores of the liver count both, as `regions` says. Where classes overlap in part, what
+    they share is a class of its own, which `read_classes` adds: from its one label each pixel's classes follow.
 
     Args:
         names: index is the class.
@@ -45,7 +48,8 @@ class Classes:
         in_colors: masks hold colours instead of values.
 
     Raises:
-        ConfigError: too few or too many classes, a value that is ignored too, or classes that overlap in part.
+        ConfigError: too few or too many classes, a value that is ignored too, a part before its whole, or classes that
+            overlap in part without a class of what they share.
     """
 
     names: tuple[str, ...]
@@ -63,27 +67,33 @@ class Classes:
             raise _refused("a class has a value that is ignored", ", ".join(taken), "values of a class or ignored ones")
         for later, inner in enumerate(self.values):
             for earlier, outer in enumerate(self.values[:later]):
-                if inner & outer and not inner < outer:
+                if outer <= inner:
                     raise _refused(
-                        "two classes overlap and neither lies within the other",
-                        f"{self.names[earlier]} and {self.names[later]}",
+                        "a class lies within a later one, or is the same",
+                        f"{self.names[earlier]} within {self.names[later]}",
                         "values of their own, or the whole first and its part after it: liver: [1,2], tumour: 2",
                     )
+        for label, own in zip(self.names, self._alone, strict=True):
+            pairs = zip(self.names, self.values, strict=True)
+            parted = [name for name, values in pairs if own & values and not own <= values]
+            if parted:
+                raise _refused(
+                    "two classes overlap in part, and what they share is no class",
+                    f"{parted[0]} and {label}",
+                    "values of their own, one class within the other, or a class of what they share",
+                )
 
     @property
     def regions(self) -> tuple[tuple[int, ...], ...]:
         """Classes that count as each class; empty when none lies within another."""
-        within = tuple(
-            tuple(index for index, values in enumerate(self.values) if values <= whole) for whole in self.values
-        )
+        told = [own or values for own, values in zip(self._alone, self.values, strict=True)]
+        within = tuple(tuple(index for index, own in enumerate(told) if own <= whole) for whole in self.values)
         return within if any(len(members) > 1 for members in within) else ()
 
     @property
     def own(self) -> tuple[int, ...]:
-        """The smallest value of each class that no class within it has."""
-        return tuple(
-            min(values.difference(*self.values[index + 1 :]) or values) for index, values in enumerate(self.values)
-        )
+        """The smallest value of each class that is labelled so, or its smallest one where none is."""
+        return tuple(min(own or values) for own, values in zip(self._alone, self.values, strict=True))
 
     @property
     def written(self) -> tuple[int, ...]:
@@ -101,6 +111,23 @@ class Classes:
     def key(self) -> str:
         """Stands for all that changes how masks are read."""
         return key_of([sorted(values) for values in self.values], sorted(self.ignored), self.in_colors)
+
+    def ignoring(self, ignore: Sequence[Any]) -> "Classes":
+        """The same classes with more pixels that count nowhere.
+
+        Args:
+            ignore: values, lists of them or ranges; colours RRGGBB of masks that hold colours.
+
+        Raises:
+            ConfigError: no such value or colour, or one that a class has.
+        """
+        if not ignore:
+            return self
+        if self.in_colors:
+            more = frozenset(packed(parse_color(text)) for text in ignore)
+        else:
+            more = frozenset[int]().union(*(_values("ignore", each) for each in ignore))
+        return replace(self, ignored=self.ignored | more)
 
     def indices(self, stored: NDArray[Any], file: Path) -> NDArray[np.uint8]:
         """Class indices of a mask, 255 where ignored.
@@ -123,6 +150,11 @@ class Classes:
             raise self._unknown(stored[classes == _UNKNOWN], file)
         return classes
 
+    @property
+    def _alone(self) -> tuple[frozenset[int], ...]:
+        """Values that are labelled as each class: those that no later one has."""
+        return tuple(values.difference(*self.values[index + 1 :]) for index, values in enumerate(self.values))
+
     def _unknown(self, stored: NDArray[Any], file: Path) -> DataError:
         found, counts = np.unique(stored, return_counts=True)
         declared = ", ".join(f"{name}={_shown(values)}" for name, values in zip(self.names, self.values, strict=True))
@@ -139,13 +171,13 @@ BINARY = Classes(("background", "foreground"), (frozenset([0]), frozenset([1, 25
 """What masks hold when nothing is declared."""
 
 
-def read_classes(declared: Mapping[str, Any], ignore: Sequence[Any]) -> Classes:
+def read_classes(declared: Mapping[str, Any]) -> Classes:
     """Classes of a configuration.
 
     Args:
         declared: name to value, list of values, range such as "1-65535", or {value, color} with one of them or both;
-            classes with a colour alone mean masks that hold colours. The place is the class.
-        ignore: values, or colours RRGGBB, that count nowhere.
+            classes with a colour alone mean masks that hold colours. The place is the class. What two classes share
+            and neither has alone becomes a further class, <one>_and_<other>, that counts for both.
 
     Raises:
         ConfigError: anything else.
@@ -163,10 +195,15 @@ def read_classes(declared: Mapping[str, Any], ignore: Sequence[Any]) -> Classes:
         if len(set(colors)) < len(colors):
             raise _refused("two classes have the same colour", ", ".join(entries), "a colour for each class")
         values = tuple(frozenset([packed(color)]) for color in colors)
-        ignored = frozenset(packed(parse_color(text)) for text in ignore)
-        return Classes(tuple(entries), values, colors, ignored, in_colors=True)
-    values = tuple(values or frozenset() for values, _ in entries.values())
-    return Classes(tuple(entries), values, colors, frozenset().union(*(_values("ignore", each) for each in ignore)))
+        return Classes(tuple(entries), values, colors, in_colors=True)
+    plain = {name: values or frozenset() for name, (values, _) in entries.items()}
+    shared = _shared(plain)
+    members = [[list(plain).index(name) for name in group] for group in shared]
+    mixed = tuple(_mixed([colors[index] for index in group]) for group in members)
+    names = (*plain, *("_and_".join(group) for group in shared))
+    for name in names[len(plain) :]:
+        log.info(f"classes overlap in part: pixels that they share are labelled {name} and count for each of them")
+    return Classes(names, (*plain.values(), *shared.values()), (*colors, *mixed))
 
 
 def parse_color(text: str) -> Color:
@@ -197,6 +234,26 @@ def packed(color: Color) -> int:
 def unpacked(number: int) -> Color:
     """The colour of a number."""
     return number >> 16, number >> 8 & 255, number & 255
+
+
+def _shared(values: Mapping[str, frozenset[int]]) -> dict[tuple[str, ...], frozenset[int]]:
+    """What classes that overlap in part share, by these classes; a pixel's last class tells all others."""
+    groups: dict[tuple[str, ...], set[int]] = {}
+    for value in sorted(frozenset[int]().union(*values.values())):
+        groups.setdefault(tuple(name for name in values if value in values[name]), set()).add(value)
+    shared = {}
+    for last in values:
+        _, *others = sorted((names for names in groups if names[-1] == last), key=len) or [()]
+        for names in others:  # the first is told by the class itself
+            inner = tuple(name for name in names if not any(values[other] < values[name] for other in names))
+            if len(inner) > 1:  # else a part stands before its whole
+                shared[inner] = frozenset(groups[names])
+    return shared
+
+
+def _mixed(colors: Sequence[Color]) -> Color:
+    red, green, blue = (sum(parts) // len(colors) for parts in zip(*colors, strict=True))
+    return red, green, blue
 
 
 def _entry(name: str, content: Any) -> tuple[frozenset[int] | None, Color | None]:

@@ -14,11 +14,12 @@ from typing import Any
 from seglab.files import write_text
 
 Stamp = list[int]
-"""Size, time of change of the content and of the entry, in ns: when one differs a file is read again. Empty of none."""
+"""Size, time of change of the content and of the entry, in ns: when one differs a file is read again. Of a folder their
+sum and the latest times, and the number of its files; empty of none."""
 
 
 class Contents:
-    """sha256 of files, each read once as long as the system says that it is the same.
+    """sha256 of files, and of folders with a DICOM series, each read once as long as the system says it is the same.
 
     The time of change of the entry (ctime) cannot be set back by a program, so a file that was exchanged under its old
     name, size and date is found too.
@@ -51,6 +52,26 @@ class Contents:
     def _known(self, file: Path, stamp: Stamp) -> str | None:
         known = self.known.get(_name(file))
         return known[1] if known is not None and known[0] == stamp else None
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file; of a folder that of the names and contents of its files.
+
+    Raises:
+        OSError: what cannot be read.
+    """
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for file in files_within(path):
+            digest.update(f"{file.name}\0{content_hash(file)}\n".encode())
+        return digest.hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def files_within(path: Path) -> list[Path]:
+    """The files of a folder, by name; a file is its own."""
+    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
 
 
 def forget_missing(file: Path) -> None:
@@ -90,18 +111,18 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _hash(file: Path) -> str:
-    if not file.is_file():
-        return "missing"  # which reading it will tell
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _hash(path: Path) -> str:
+    return content_hash(path) if path.exists() else "missing"  # which reading it will tell
 
 
-def _stamp(file: Path) -> Stamp:
-    if not file.exists():
+def _stamp(path: Path) -> Stamp:
+    if not path.exists():
         return []
-    state = file.stat()
-    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+    states = [file.stat() for file in files_within(path)]
+    if path.is_dir():
+        states.append(path.stat())
+    latest = [max(state.st_mtime_ns for state in states), max(state.st_ctime_ns for state in states)]
+    return [sum(state.st_size for state in states), *latest, *([len(states)] if path.is_dir() else [])]
 
 
 def _name(file: Path) -> str:

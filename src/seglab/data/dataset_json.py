@@ -78,7 +78,8 @@ def _classes(labels: Mapping[str, Any]) -> Classes:
     ignored = declared.pop(IGNORE, None)
     sizes = {name: len(value) if isinstance(value, list) else 1 for name, value in declared.items()}
     ordered = sorted(declared, key=lambda name: (name != "background", -sizes[name]))
-    return read_classes({name: declared[name] for name in ordered}, [] if ignored is None else [ignored])
+    classes = read_classes({name: declared[name] for name in ordered})
+    return classes if ignored is None else classes.ignoring([ignored])
 
 
 def _decathlon(root: Path, training: Sequence[Any]) -> list[Case]:

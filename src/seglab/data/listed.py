@@ -1,16 +1,15 @@
-"""Data sets whose files and classes are described instead of programmed."""
+"""Data sets whose files are described instead of programmed."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from seglab import __version__
-from seglab.data.classes import BINARY, Classes, read_classes
 from seglab.data.contents import key_of
 from seglab.data.dataset_json import NAME, read_dataset_json
+from seglab.data.declared import DeclaredClasses
 from seglab.data.integrity import check_root
 from seglab.data.listing import Listed, Patterns
-from seglab.data.module import SegmentationData
 from seglab.data.phantoms.described import Described
 from seglab.data.phantoms.folder import phantom_folder
 from seglab.data.table import read_table
@@ -19,7 +18,7 @@ from seglab.spec import Case
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class OwnData(SegmentationData):
+class OwnData(DeclaredClasses):
     """Anybody's data: a root with files that patterns, a table or a dataset.json describe, and declared classes.
 
     Args:
@@ -31,13 +30,9 @@ class OwnData(SegmentationData):
             empty for one file per case.
         table: CSV below the root with columns image, mask and, where wanted, case, group, split (train, val, test,
             which then decides the split) and others, which are kept with the case; instead of patterns.
-        classes: name to mask value, list of values, range such as "1-65535", or {value, color}; a class may lie within
-            an earlier one. None: those of dataset.json, else background = 0 and foreground.
-        ignore: mask values, or colours, that count in no loss and no metric.
-        has_background: class 0 is background and stays out of means.
 
     Raises:
-        ConfigError: classes, patterns or channels that contradict each other.
+        ConfigError: patterns or channels that contradict each other.
         DataError: in `load`, all cases whose files are missing.
     """
 
@@ -45,14 +40,9 @@ class OwnData(SegmentationData):
     masks: str | None = None
     channels: list[str] = field(default_factory=list)
     table: str | None = None
-    classes: dict[str, Any] | None = None
-    ignore: list[Any] = field(default_factory=list)
-    has_background: bool = True
 
     default_images: ClassVar[str] = "images/{case}.*"
     default_masks: ClassVar[str] = "masks/{case}.*"
-    binary: ClassVar[Classes] = BINARY
-    """Classes where none are declared."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,40 +53,14 @@ class OwnData(SegmentationData):
                 allowed="a table, or patterns",
                 fix="leave data.table out, or data.images and data.masks",
             )
-        self.coding = self.binary if self.classes is None else read_classes(self.classes, self.ignore)
         self.case_channels = tuple(map(str, self.channels))
         if self.table is None:
             _ = self.patterns  # refuses patterns that contradict each other
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """As declared; those of a dataset.json once the cases were found."""
-        return self.coding.names
-
-    @property
-    def class_colors(self) -> tuple[tuple[int, int, int], ...]:
-        """As declared, others from a palette."""
-        return self.coding.colors
-
-    @property
-    def mask_values(self) -> tuple[int, ...]:
-        """The smallest own value of each class."""
-        return self.coding.written
-
-    @property
-    def regions(self) -> tuple[tuple[int, ...], ...]:
-        """Classes that lie within each other."""
-        return self.coding.regions
-
-    @property
     def channel_names(self) -> tuple[str, ...]:
         """What tells apart the files of a case."""
         return self.case_channels
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Includes the meaning of mask values."""
-        return {**super().settings, "masks": self.coding.key}
 
     @property
     def patterns(self) -> Patterns:
@@ -115,7 +79,7 @@ class OwnData(SegmentationData):
         check_root(root, "images and masks", "set data.root=<folder>, or train on a phantom: data.root=phantom")
         found = self._list(root)
         if self.classes is None and found.classes is not None:
-            self.coding = found.classes
+            self.coding = found.classes.ignoring(self.ignore)
         self.case_channels = found.channels
         return found.cases
 

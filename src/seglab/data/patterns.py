@@ -13,8 +13,8 @@ class Pattern:
     """A pattern of paths below the root, such as `{group}/images/{case}.jpg`.
 
     `*` and `?` match within a name, `**/` any folders, `{field}` a part of a name, the same where it stands twice. An
-    ending `.*` stands for any ending that the data set reads. Without `{case}` the file's name without its ending is
-    the case.
+    ending `.*` stands for any ending that the data set reads, and for none of a folder with a DICOM series. Without
+    `{case}` the file's name without its ending is the case.
 
     Args:
         text: the pattern.
@@ -40,7 +40,7 @@ class Pattern:
         self.any_ending = text.endswith(".*")
         self.fields = tuple(dict.fromkeys(token[1] for token in tokens if token[1]))
         self.regex = re.compile("".join(_expressions(tokens, channels)))
-        self.glob = _glob(tokens) + (".*" if self.any_ending else "")
+        self.glob = _glob(tokens) + ("*" if self.any_ending and not _glob(tokens).endswith("*") else "")
 
     def find(self, root: Path, reads: Callable[[Path], bool]) -> dict[Path, dict[str, str]]:
         """Fields of all files that match, sorted; hidden ones do not count.
@@ -52,19 +52,24 @@ class Pattern:
         found: dict[Path, dict[str, str]] = {}
         for file in sorted(root.glob(self.glob)):
             parts = file.relative_to(root).parts
-            named = file.name.lower().endswith(tuple(self.suffixes))  # also what is not such a file, to be refused
-            if any(part.startswith(".") for part in parts) or not (named or reads(file)):
+            if any(part.startswith(".") for part in parts):
                 continue
-            fields = self.fields_of("/".join(parts))
-            if fields is not None:
+            named = file.name.lower().endswith(tuple(self.suffixes))  # also what is not such a file, to be refused
+            fields = self.fields_of("/".join(parts), has_ending=named)
+            if fields is not None and (named or reads(file)):
                 found[file] = fields
         return found
 
-    def fields_of(self, path: str) -> dict[str, str] | None:
-        """Fields of a path below the root, None when it does not match."""
-        stem = self.stem(path)
+    def fields_of(self, path: str, *, has_ending: bool = True) -> dict[str, str] | None:
+        """Fields of a path below the root, None when it does not match.
+
+        Args:
+            path: with slashes.
+            has_ending: it ends as files that are read do; a folder with a series does not.
+        """
+        stem = self.stem(path) if has_ending else path
         match = self.regex.fullmatch(stem if self.any_ending else path)
-        if match is None or (self.any_ending and stem == path):
+        if match is None or (self.any_ending and has_ending and stem == path):
             return None
         return {**({} if "case" in self.fields else {"case": stem.rpartition("/")[2]}), **match.groupdict()}
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.classes import BINARY
+from seglab.data.classes import BINARY, Classes
 from seglab.data.formats import photo, photo_labels
 from seglab.data.integrity import check_root
 from seglab.data.listed import OwnData
@@ -87,10 +87,15 @@ class PhotosData(OwnData, PhotoData):
 
     @property
     def mask_values(self) -> tuple[int, ...]:
-        """Black and white for two classes unless each has one value of its own."""
-        single = all(len(values) == 1 for values in self.coding.values) and not self.coding.in_colors
-        return (0, IGNORE_INDEX) if len(self.coding.names) == 2 and not single else self.coding.written
+        """As `values_in_pictures`."""
+        return values_in_pictures(self.coding)
 
     def write_phantom(self, folder: Path) -> None:
         """Walls and asphalt with cracks."""
         cracks.write(folder)
+
+
+def values_in_pictures(coding: Classes) -> tuple[int, ...]:
+    """Numbers of classes in a mask that is looked at: two are black and white unless each has one value of its own."""
+    single = all(len(values) == 1 for values in coding.values) and not coding.in_colors
+    return (0, IGNORE_INDEX) if len(coding.names) == 2 and not single else coding.written

@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from seglab.data import arrays, classes, doubts, headers, integrity, intensity, signs, store
-from seglab.data.contents import Contents, code_version, key_of
+from seglab.data.contents import Contents, code_version, files_within, key_of
 from seglab.data.doubts import doubt, fit_of
 from seglab.data.findings import MEND, FaultsError, Finding, Findings, noticing
 from seglab.data.headers import notice_headers, notice_zeros, read_header
@@ -118,10 +118,11 @@ class Preparation:
 
     def entries(self, cases: Sequence[Case]) -> dict[str, str]:
         """Name of the entry of each case."""
-        files = {file for case in cases for file in case.files}
+        files = {file for case in cases if case.version is None for file in case.files}
         hashes = Contents(self.folder / "hashes.json").hashes(files)
         how = [self.source.settings, reading_code(type(self.source)), str(self.layout)]
-        return {case.id: f"{case.id[:200]}-{key_of([hashes[file] for file in case.files], how)}" for case in cases}
+        contents = {case.id: case.version or [hashes[file] for file in case.files] for case in cases}
+        return {name: f"{name[:200]}-{key_of(content, how)}" for name, content in contents.items()}
 
     @property
     def layout(self) -> Layout:
@@ -169,7 +170,7 @@ class Preparation:
             return 1
         if self.n_workers is not None:
             return self.n_workers
-        files = [file for case in cases for file in case.files if file.exists()]
+        files = [file for case in cases for path in case.files if path.exists() for file in files_within(path)]
         n_bytes = sum(file.stat().st_size for file in files)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cores if n_bytes > LARGE else 1

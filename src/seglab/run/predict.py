@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from seglab.data import outputs
 from seglab.data.channels import first_channels, sibling_files
+from seglab.data.contents import content_hash
 from seglab.data.formats.volumes import DicomLabels
 from seglab.data.intensity import normalise_windows
 from seglab.data.module import SegmentationData
@@ -28,7 +29,7 @@ from seglab.run.engine import available_threads, engine_for
 from seglab.run.ensemble import load_members, members_of
 from seglab.run.inputs import find_inputs, name_outputs
 from seglab.run.make import make
-from seglab.run.predictions import Predictions, claimed, content_hash
+from seglab.run.predictions import Predictions, claimed
 from seglab.run.record import read_run
 from seglab.run.trained import TrainedRun
 from seglab.task.segmentation import SegmentationTask

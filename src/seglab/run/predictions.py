@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from seglab.data.contents import content_hash
 from seglab.data.locks import alone
 from seglab.errors import ConfigError
 from seglab.files import sync_folder
@@ -99,17 +100,6 @@ def claimed(folder: Path) -> Iterator[None]:
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
         _end_last_line(folder / FILE)
         yield
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file; of a folder that of the names and contents of its files."""
-    if path.is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(file for file in path.iterdir() if file.is_file()):
-            digest.update(f"{file.name}\0{content_hash(file)}\n".encode())
-        return digest.hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:

@@ -26,10 +26,10 @@ class RegionsTask(SegmentationTask):
     """
 
     def check_net(self) -> None:
-        """Refuse a network whose decoders are not those of regions.
+        """Refuse a network whose decoders are not those of regions, and classes that lie within each other otherwise.
 
         Raises:
-            ConfigError: names networks that have them.
+            ConfigError: names networks that have them, or the regions of the data.
         """
         if not isinstance(self.net, E1D3UNet):
             raise ConfigError(
@@ -37,6 +37,15 @@ class RegionsTask(SegmentationTask):
                 given="task=regions",
                 allowed="model=e1d3",
                 fix="set model=e1d3, or task=segmentation",
+            )
+        names, regions = self.spec.class_names, self.spec.regions
+        odd = [names[r] for r in range(1, len(regions)) if regions[r] != tuple(range(r, len(names)))]
+        if odd:
+            raise ConfigError(
+                "the classes do not lie within each other one by one",
+                given=f"{', '.join(odd)}: not all later classes lie within",
+                allowed="task=regions with classes from the outside in, such as whole, core, enhancing",
+                fix="set task=segmentation, whose scores count regions of any form",
             )
 
     def training_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
