@@ -103,7 +103,7 @@ def test_files_that_are_listed_and_missing_are_named_all_at_once(tmp_path: Path)
     content = {"labels": {"0": "bg", "1": "fg"}, "training": [*training, training[0]]}
     with pytest.raises(DataError) as caught:
         read(written(tmp_path, content, "i/a.png", "l/b.png"))
-    assert "2 files that dataset.json lists are missing" in str(caught.value)
+    assert "2 files are missing" in str(caught.value) and "l/a.png, i/b.png" in str(caught.value)
     assert "3 entries with 2 different names" in str(caught.value)
 
 

@@ -117,9 +117,10 @@ def test_files_without_partner_doubled_or_missing_are_named(files: list[str], fa
 
 
 def test_missing_files_of_channels_are_named_all_at_once(tmp_path: Path) -> None:
-    touch(tmp_path, "a_t1.png", "b_t1.png", "b_t2.png", "c_t1.png", *(f"{case}_seg.png" for case in "abc"))
-    with pytest.raises(DataError, match=r"2 files of channels[\s\S]*a_t1\.png: no t2, c_t1\.png: no t2"):
+    touch(tmp_path, "a_t1.png", "b_t1.png", "b_t2.png", "c_t1.png", *(f"{case}_seg.png" for case in "acd"))
+    with pytest.raises(DataError, match=r"2 files are missing[\s\S]*a_t1\.png: no t2, c_t1\.png: no t2") as caught:
         patterns("{case}_{channel}.png", "{case}_seg.png", "t1", "t2").find(tmp_path, reads)
+    assert "1 images without mask" in str(caught.value) and "1 masks without image" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_missing_files_and_rows_that_repeat_are_told_at_once(root: Path) -> None
     with pytest.raises(DataError) as caught:
         read_table(table(root, text), root, ())
     told = str(caught.value)
-    assert "3 cells of the table name no file" in told and "row 4: image x.png, row 4: mask is empty" in told
+    assert "3 files are missing" in told and "row 4: image x.png, row 4: mask is empty" in told
     assert "row 5: mask m/y.png" in told and "cases stand in two rows" in told
 
 

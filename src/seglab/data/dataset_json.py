@@ -13,7 +13,7 @@ from typing import Any
 
 from seglab.data.classes import Classes, read_classes
 from seglab.data.findings import Findings
-from seglab.data.integrity import shorten
+from seglab.data.integrity import check_present
 from seglab.data.listing import Listed, Patterns, Reads, slug
 from seglab.errors import DataError
 from seglab.spec import Case
@@ -111,15 +111,8 @@ def _cases(root: Path, entries: Mapping[str, tuple[list[Path], Path]], n_told: i
     """All missing files and all repeated names are told at once."""
     findings = Findings()
     files = [file for images, mask in entries.values() for file in (*images, mask)]
-    missing = [str(file) for file in files if not file.is_file()]
     with findings.noting():
-        if missing:
-            raise DataError(
-                f"{len(missing)} files that dataset.json lists are missing",
-                given=shorten(missing),
-                allowed=f"the files it lists, below {root} (data.root)",
-                fix="fetch the missing files, or take the cases out of dataset.json",
-            )
+        check_present([str(file.relative_to(root)) for file in files if not file.exists()], NAME, root)
     with findings.noting():
         if len(entries) < max(n_told, 1):
             raise _refused(root / NAME, f"{n_told} entries with {len(entries)} different names")

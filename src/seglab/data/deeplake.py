@@ -98,10 +98,10 @@ class DeepLakeData(DeclaredClasses, PhotoData):
 
     def _case(self, found: Lake, number: int, groups: list[str] | None, splits: list[str] | None) -> Case:
         name = f"row-{number:06d}"
-        places = [Path(found.url) / column / f"{number:06d}" for column in (self.image_column, self.mask_column)]
         return Case(
             name,
-            *places,
+            Path(found.url) / self.image_column / f"{number:06d}",
+            Path(found.url) / self.mask_column / f"{number:06d}",
             group=name if groups is None else groups[number],
             split=None if splits is None else splits[number],
             version=f"{found.version} {self.image_column} {self.mask_column} {number}",
@@ -119,7 +119,11 @@ class DeepLakeData(DeclaredClasses, PhotoData):
         try:
             Described("photo", patterns, self.coding).write(plain, cracks.write)
             cases = patterns.find(plain, self.reads).cases
-            pairs = [tuple(np.asarray(Image.open(file)) for file in case.files) for case in cases]
+            pairs = [(_pixels(case.image_file), _pixels(case.mask_file)) for case in cases]
             lake.write(folder, self.image_column, self.mask_column, pairs)
         finally:
             shutil.rmtree(plain, ignore_errors=True)
+
+
+def _pixels(file: Path) -> NDArray[Any]:
+    return np.asarray(Image.open(file))

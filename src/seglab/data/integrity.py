@@ -15,7 +15,7 @@ from seglab.spec import IGNORE_INDEX, Geometry
 AFFINE_TOLERANCE = 1e-3
 """Largest difference of two affines that still count as equal, as a share of the voxel size."""
 
-N_SHOWN = 5
+N_SHOWN, N_MISSING_SHOWN = 5, 40
 
 _orientations: Any = nib.orientations  # untyped
 
@@ -194,11 +194,31 @@ def check_file(path: Path, suffixes: Sequence[str]) -> None:
     )
 
 
-def shorten(items: Iterable[str]) -> str:
-    """Join the first five items with commas and say how many more there are."""
+def check_present(missing: Sequence[str], named_by: str, root: Path) -> None:
+    """Refuse files that something names and that are not there, all of them at once.
+
+    Args:
+        missing: what tells each of them.
+        named_by: what names them, such as dataset.json.
+        root: folder of the data.
+
+    Raises:
+        DataError: lists them, up to a number, and says how many more there are.
+    """
+    if missing:
+        raise DataError(
+            f"{len(missing)} {'files are' if len(missing) > 1 else 'file is'} missing",
+            given=shorten(missing, N_MISSING_SHOWN),
+            allowed=f"every file that {named_by} names, below {root} (data.root)",
+            fix="add the missing files, or take the cases that need them out of the data set",
+        )
+
+
+def shorten(items: Iterable[str], n_shown: int = N_SHOWN) -> str:
+    """Join the first items, usually five, with commas and say how many more there are."""
     listed = list(items)
-    rest = f" and {len(listed) - N_SHOWN} more" if len(listed) > N_SHOWN else ""
-    return ", ".join(listed[:N_SHOWN]) + rest
+    rest = f" and {len(listed) - n_shown} more" if len(listed) > n_shown else ""
+    return ", ".join(listed[:n_shown]) + rest
 
 
 def _by_key(files: Sequence[Path], key: Callable[[Path], str]) -> dict[str, Path]:

@@ -1,12 +1,13 @@
 """Listing: which files make the cases of a data set, by patterns, by a table or by a dataset.json."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from seglab.data.classes import Classes
-from seglab.data.integrity import pair_files, shorten
+from seglab.data.findings import Findings
+from seglab.data.integrity import check_present, pair_files
 from seglab.data.patterns import Pattern
 from seglab.errors import ConfigError, DataError
 from seglab.spec import Case
@@ -86,33 +87,22 @@ class Patterns:
                 f"{', '.join(self.suffixes)}",
                 fix=self.fix,
             )
-        others = self._others(fields, first)
-        pairs = pair_files(first, list(masks), key=keys.__getitem__)
-        return Listed(
-            [_case(fields[image], image, mask, others[image]) for _, image, mask in pairs], None, self.channels
-        )
-
-    def _others(self, fields: Mapping[Path, Mapping[str, str]], first: Sequence[Path]) -> dict[Path, tuple[Path, ...]]:
-        """Files of the further channels of each case."""
         place = {tuple(found.items()): file for file, found in fields.items()}
-        wanted = {
-            file: [tuple({**fields[file], "channel": channel}.items()) for channel in self.channels[1:]]
-            for file in first
-        }
-        missing = [
-            f"{file.name}: no {dict(key)['channel']}"
-            for file, keys in wanted.items()
-            for key in keys
-            if key not in place
-        ]
-        if missing:
-            raise DataError(
-                f"{len(missing)} files of channels are missing",
-                given=shorten(missing),
-                allowed=f"one file for each of {', '.join(self.channels)} in every case",
-                fix="add the files, take the cases out of the data set, or correct data.channels",
-            )
-        return {file: tuple(place[key] for key in keys) for file, keys in wanted.items()}
+        others = {image: [place.get(key) for key in self._further(fields[image])] for image in first}
+        findings = Findings()
+        with findings.noting():
+            named = {image: zip(self.channels[1:], files, strict=True) for image, files in others.items()}
+            missing = [f"{image.name}: no {name}" for image, each in named.items() for name, file in each if not file]
+            check_present(missing, "data.channels", root)
+        with findings.noting():
+            pairs = pair_files(first, list(masks), key=keys.__getitem__)
+        findings.settle()
+        cases = [_case(fields[image], image, mask, tuple(filter(None, others[image]))) for _, image, mask in pairs]
+        return Listed(cases, None, self.channels)
+
+    def _further(self, fields: Mapping[str, str]) -> list[tuple[tuple[str, str], ...]]:
+        """Fields of the files of the further channels of a case, in the order of the channels."""
+        return [tuple({**fields, "channel": channel}.items()) for channel in self.channels[1:]]
 
     def _pattern(self, which: str) -> Pattern:
         channels = self.channels if which == "images" else ()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seglab.data.findings import Findings
-from seglab.data.integrity import shorten
+from seglab.data.integrity import check_present, shorten
 from seglab.data.listing import Listed, slug
 from seglab.errors import DataError
 from seglab.spec import Case
@@ -43,7 +43,7 @@ def read_table(file: Path, root: Path, channels: Sequence[str]) -> Listed:
         )
     findings = Findings()
     with findings.noting():
-        _check_files(file, root, rows, (*image_columns, "mask"))
+        check_present(_missing(rows, root, (*image_columns, "mask")), file.name, root)
     cases = [_case(row, root, image_columns) for row in rows]
     with findings.noting():
         _check_names(file, cases)
@@ -68,21 +68,14 @@ def _rows(file: Path) -> list[dict[str, str]]:
     return [{str(name).strip(): value.strip() for name, value in row.items()} for row in rows]
 
 
-def _check_files(file: Path, root: Path, rows: Sequence[dict[str, str]], columns: Sequence[str]) -> None:
-    """Refuse cells that are empty or lead nowhere, all of them at once; rows are counted as a text editor does."""
-    faults = [
+def _missing(rows: Sequence[dict[str, str]], root: Path, columns: Sequence[str]) -> list[str]:
+    """Cells that are empty or lead nowhere; rows are counted as a text editor does."""
+    return [
         f"row {number}: {column} {row[column] or 'is empty'}"
         for number, row in enumerate(rows, start=2)
         for column in columns
         if not row[column] or not (root / row[column]).exists()
     ]
-    if faults:
-        raise DataError(
-            f"{len(faults)} cells of the table name no file",
-            given=f"{file}: {shorten(faults)}",
-            allowed=f"paths of existing files, from {root} (data.root) on",
-            fix="correct the paths or remove the rows",
-        )
 
 
 def _check_names(file: Path, cases: Sequence[Case]) -> None:

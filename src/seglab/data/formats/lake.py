@@ -41,7 +41,7 @@ class Lake:
         self._package = load("deeplake", "deeplake", "data=deeplake")
         exported = vars(self._package).values()  # errors that share no class but Exception
         named = [each for each in exported if isinstance(each, type) and issubclass(each, Exception)]
-        self._faults = (*named, RuntimeError, LookupError, ValueError, TypeError, OSError)
+        self._faults: tuple[type[Exception], ...] = (*named, RuntimeError, LookupError, ValueError, TypeError, OSError)
         self._open()
 
     def __len__(self) -> int:
