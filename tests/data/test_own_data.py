@@ -218,6 +218,22 @@ def test_photos_without_declared_classes_are_black_and_white_or_say_what_to_decl
     assert photos(tmp_path, **ALL_TRAIN).load().store.records[0].class_pixels == (16 * 24, 4 * 24)
 
 
+def test_a_value_is_ignored_beside_classes_that_nobody_declared(
+    tmp_path: Path, write_picture: Write, write_raster: Write
+) -> None:
+    mask = np.zeros((20, 24), np.uint8)
+    mask[:4], mask[4:6] = 255, 128
+    write_picture(tmp_path / "images" / "a.png", np.full((20, 24, 3), 90, np.uint8))
+    write_picture(tmp_path / "masks" / "a.png", mask)
+    assert photos(tmp_path, ignore=[128], **ALL_TRAIN).load().store.records[0].class_pixels == (14 * 24, 4 * 24)
+    write_raster(tmp_path / "scene.tif", np.full((2, 20, 24), 7, np.uint16))
+    mask[:4], mask[6:7] = 1, 255
+    write_raster(tmp_path / "truth.tif", mask[None], nodata=255)
+    (tmp_path / "cases.csv").write_text("image,mask\nscene.tif,truth.tif\n")
+    how = {"table": "cases.csv", "ignore": [128], **ALL_TRAIN}
+    assert rasters(tmp_path, **how).load().store.records[0].class_pixels == (13 * 24, 4 * 24)
+
+
 def test_masks_in_colours_and_a_colour_that_is_ignored(tmp_path: Path, write_picture: Write) -> None:
     mask = np.zeros((20, 24, 3), np.uint8)
     mask[:, :6], mask[:, 6:10] = (0, 0, 255), (0, 255, 0)

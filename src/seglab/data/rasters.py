@@ -94,7 +94,8 @@ class RastersData(OwnData, RasterData):
             return self.coding.indices(photo_labels.read_values(file), file)
         if is_geotiff(case.image_file):
             raster_labels.check_same_grid(case.image_file, file)
-        declared = frozenset[int]() if self.coding is BINARY else frozenset[int]().union(*self.coding.values)
+        is_declared = self.coding.values is not BINARY.values  # else 255 may be nodata as well as foreground
+        declared = frozenset[int]().union(*self.coding.values) if is_declared else frozenset[int]()
         stored, valid = raster_labels.read_values(file, declared)
         classes = self.coding.indices(np.where(valid, stored, self.coding.own[0]), file)
         return np.where(valid, classes, np.uint8(IGNORE_INDEX))
