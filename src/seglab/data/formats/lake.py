@@ -31,6 +31,9 @@ class Lake:
     Args:
         url: folder, or address such as s3://bucket/dataset.
 
+    Attributes:
+        version: changes with every commit to the dataset.
+
     Raises:
         ConfigError: deeplake is not installed.
         DataError: no dataset that can be opened.
@@ -46,11 +49,6 @@ class Lake:
 
     def __len__(self) -> int:
         return len(self._dataset)
-
-    @property
-    def version(self) -> str:
-        """Changes with every commit to the dataset."""
-        return f"{self._dataset.id} {self._dataset.version}"
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -70,7 +68,7 @@ class Lake:
         """
         columns = self.columns
         fitting = [each for each, dtype in columns.items() if _is_picture(dtype) == holds_pictures]
-        fix = f"set {key}={fitting[0]}" if fitting else "choose another dataset"
+        fix = f"set {key}={' or '.join(fitting)}" if fitting else "choose another dataset"
         if name not in columns:
             raise DataError(
                 f"{self.url} has no column {name}",
@@ -125,7 +123,7 @@ class Lake:
                 allowed="a folder, or an address (al://, s3://, gs://, az://), that deeplake 4 has written",
                 fix=hint or "set data.root=<folder>, or train on a phantom: data.root=phantom",
             ) from error
-        self._process = os.getpid()
+        self._process, self.version = os.getpid(), f"{self._dataset.id} {self._dataset.version}"
 
     def _read(self, column: str, rows: int | slice) -> Any:
         try:
