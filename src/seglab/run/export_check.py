@@ -1,5 +1,6 @@
 """Whether an exported file does what its network does, on real windows."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from seglab.task.segmentation import SegmentationTask
 
 MIN_AGREEMENT = 0.9999
 """Share of pixels that must get the same label from file and network."""
+
+MAX_GAP = 0.01
+"""Largest difference of logits, as a share of the largest logit: labels tell little where a window is all one class."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +49,21 @@ def compared(task: SegmentationTask, compute: Predict, windows: Sequence[Tensor]
     for window in windows:
         wanted, given = network(window[None]).float(), compute(window[None])
         shares.append(agreement(labels_from_logits(given), labels_from_logits(wanted)))
-        gaps.append(float((given - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12)))
+        gap = (given - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12)
+        gaps.append(float(gap.nan_to_num(nan=math.inf)))
     return Agreement(sum(shares) / len(shares), max(gaps), len(windows))
 
 
 def check_agreement(found: Agreement, task: SegmentationTask) -> None:
-    """Refuse a file that gives other labels than its network.
+    """Refuse a file that gives other labels or other logits than its network.
 
     Raises:
-        ConfigError: says how many.
+        ConfigError: says how far they are apart.
     """
-    if not found.labels >= MIN_AGREEMENT:
+    if found.labels < MIN_AGREEMENT or found.logits > MAX_GAP:
         raise ConfigError(
-            f"the exported file gives other labels than {type(task.net).__name__}",
+            f"the exported file computes something else than {type(task.net).__name__}",
             given=str(found),
-            allowed=f"{MIN_AGREEMENT:.2%} of the labels the same",
+            allowed=f"{MIN_AGREEMENT:.2%} of the labels the same, logits that differ by {MAX_GAP:.0%} of the largest",
             fix="choose another format=..., or predict with inference.backend=torch",
         )

@@ -1,5 +1,6 @@
 """The network of a run in 8 bits: calibrated on training cases, refused where it costs Dice on validation cases."""
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -25,6 +26,8 @@ log = logging.getLogger("seglab")
 def int8_file(run: TrainedRun, plain: Path) -> Path:
     """The network as ONNX in 8 bits, beside its float32 file; made where it is not there yet.
 
+    What was calibrated and measured on other data than the run's own has a name of its own.
+
     Args:
         run: whose training cases give the ranges.
         plain: the float32 file.
@@ -32,7 +35,8 @@ def int8_file(run: TrainedRun, plain: Path) -> Path:
     Raises:
         DataError: the data of the run is not there.
     """
-    file = plain.with_name(f"{plain.stem}-int8.onnx")
+    data = "" if run.root is None else f"-{hashlib.sha256(run.root.encode()).hexdigest()[:8]}"
+    file = plain.with_name(f"{plain.stem}-int8{data}.onnx")
     if not file.is_file():
         log.info(f"writing the network in 8 bits, once: {file}")
         windows = run.windows(run.data.records["train"], N_CALIBRATION)
@@ -103,9 +107,10 @@ def check_gate(measured: dict[str, float | None], max_loss: float) -> None:
     if loss is not None and loss <= max_loss:
         log.info(f"8 bits lose {loss:.4f} of the mean Dice of {measured['n_cases']} validation cases")
         return
+    dice, wanted = ("none" if measured[name] is None else f"{measured[name]:.4f}" for name in ("int8", "float32"))
     raise ConfigError(
         "8 bits lose too much",
-        given=f"mean Dice {measured['int8']} instead of {measured['float32']} on {measured['n_cases']} case(s)",
+        given=f"mean Dice {dice} instead of {wanted} on {measured['n_cases']} case(s)",
         allowed=f"a loss of at most inference.max_dice_loss={max_loss}",
         fix="set inference.int8=false, or raise inference.max_dice_loss if that is good enough",
     )
