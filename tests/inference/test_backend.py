@@ -10,6 +10,7 @@ from torch import Tensor
 from seglab.errors import ConfigError
 from seglab.inference.backend import MAX_CHECKS, Checked, Onnxruntime, in_precision
 from seglab.inference.backend_onnx import SizeRule, traced, write_int8, write_onnx
+from seglab.nets.bsunet import BSUNet, EncodingUNet
 from seglab.nets.unet import UNet
 
 
@@ -85,6 +86,28 @@ def test_one_file_serves_windows_of_every_size_also_in_8_bits(tmp_path: Path) ->
         write_int8(tmp_path / "net.onnx", tmp_path / "int8.onnx", list(windows[1]))
         rounded = Onnxruntime(tmp_path / "int8.onnx", 1)(windows[1])
         assert 0 < (rounded - net(windows[1])).abs().max() < 0.2 * net(windows[1]).abs().max()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("cls", [BSUNet, EncodingUNet])
+def test_strided_and_dilated_volumes_of_every_size_are_those_of_the_network(
+    cls: type[BSUNet | EncodingUNet], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    net = cls(in_channels=1, num_classes=3, spatial_dims=3, base_channels=2)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        net(torch.randn(2, 1, 32, 32, 32))  # statistics without which features die out in an untrained network
+        write_onnx(traced(net.eval(), 1, SizeRule.of(net.input_size_for, 3)), net, tmp_path / "net.onnx")
+        compute = Onnxruntime(tmp_path / "net.onnx", 1)
+        for size in ((32, 32, 32), (64, 32, 96)):
+            wanted = net(window := torch.randn(1, 1, *size))
+            assert wanted.abs().max() > 0 and (compute(window) - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
 
 class Branching(torch.nn.Module):
