@@ -104,14 +104,38 @@ def test_seed_epoch_and_index_alone_decide_a_sample(ct_root: Path, cache_dir: Pa
 
 def test_workers_change_no_batch_and_epochs_differ(ct_root: Path, cache_dir: Path) -> None:
     batches = []
-    for workers in (0, 2):
+    for workers in (0, 1, 2):
         data = ct(ct_root, cache_dir, augment=Augment(), samples_per_epoch=10, num_workers=workers)
         batches.append(list(data.train_dataloader()))
     assert len(batches[0]) == 2
-    assert all(same(*pair) for pair in zip(*batches, strict=True))
+    assert all(same(one, other) for others in batches[1:] for one, other in zip(batches[0], others, strict=True))
     data.next_batch = lambda: (1, 0)  # what a run would say
     data.num_workers = 0
     assert not same(next(iter(data.train_dataloader())), batches[0][0])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_ranks_and_a_start_within_an_epoch_change_no_sample(workers: int, ct_root: Path, cache_dir: Path) -> None:
+    data = ct(ct_root, cache_dir, augment=Augment(), samples_per_epoch=12, num_workers=0, batch_size=2)
+    alone = samples(data)
+    data.num_workers = workers
+    by_rank = []
+    for rank in (0, 1):
+        data._place = lambda rank=rank: (rank, 2)  # type: ignore[method-assign]  # what the trainer would say
+        by_rank.append(samples(data))
+        data.next_batch = lambda: (0, 2)  # what a resumed run would say
+        assert samples(data) == by_rank[rank][4:]
+        data.next_batch = None
+    assert len(set(alone)) == 12 and [one for pair in zip(*by_rank, strict=True) for one in pair] == alone
+
+
+def samples(data: SegmentationData) -> list[tuple[str, bytes, bytes]]:
+    """Training samples of an epoch, bit for bit."""
+    return [
+        (case, image.numpy().tobytes(), mask.numpy().tobytes())
+        for batch in data.train_dataloader()
+        for case, image, mask in zip(batch["case"], batch["image"], batch["mask"], strict=True)
+    ]
 
 
 def test_an_epoch_takes_as_many_patches_of_a_case_as_cover_it(ct_root: Path, cache_dir: Path) -> None:

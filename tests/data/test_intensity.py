@@ -65,3 +65,13 @@ def test_normalise_gives_float32_and_leaves_the_stored_values_alone(dtype: type)
     assert values.dtype == torch.float32 and values.shape == (2, 1, 1, 4)
     assert values.flatten().tolist() == pytest.approx([-3, -1, 1, 3, -2, 0, 0, 2], abs=1e-6)
     assert np.array_equal(stored, before)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 700, 300), (2, 9, 150, 170), (1, 3, 5, 70_000), (3, 1, 1, 1)])
+def test_normalise_in_pieces_equals_all_at_once(shape: tuple[int, ...]) -> None:
+    stored = np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
+    intensity = Intensity((11.7,) * shape[0], (83.1,) * shape[0], -200.0, 250.0)
+    values = torch.from_numpy(stored.astype(np.float32)).clamp_(-200, 250)
+    wanted = torch.add(torch.tensor(-11.7 / 83.1), values, alpha=1 / 83.1)
+    assert torch.equal(normalise(stored, intensity), wanted)
+    assert torch.equal(normalise(stored[..., ::-1], intensity), wanted.flip(-1))

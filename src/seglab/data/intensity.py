@@ -1,6 +1,6 @@
 """Intensity: measured on the training cases, applied alike in training, test and prediction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,8 @@ from torch import Tensor
 from seglab.spec import Intensity
 
 BLOCK = 1 << 22
+PIECE = 1 << 16
+"""Values that are normalised at once: 256 KiB."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,23 @@ def combine(moments: Iterable[Moments], *, low: float | None, high: float | None
 
 
 def normalise(image: NDArray[Any], intensity: Intensity) -> Tensor:
-    """Turn stored values into network input: one pass to float32, one multiplication with addition.
+    """Turn stored values into network input: piece by piece to float32, then one multiplication with addition.
+
+    Pieces stay in the cache of the core until they are done.
 
     Shape:
         (C, D, H, W) of any number type -> (C, D, H, W) float32.
     """
-    values: Tensor = torch.from_numpy(np.array(image, dtype=np.float32, order="C"))  # a copy, so changed in place
-    if intensity.low is not None or intensity.high is not None:
-        values.clamp_(intensity.low, intensity.high)
-    for channel, (scale, shift) in zip(values, _lines(intensity), strict=True):
-        torch.add(shift, channel, alpha=scale, out=channel)
-    return values
+    image = np.asarray(image)
+    values = np.empty(image.shape, np.float32)
+    for channel, target, (scale, shift) in zip(image, values, _lines(intensity), strict=True):
+        for some in _pieces(channel.shape):
+            target[some] = channel[some]
+            piece = torch.from_numpy(target[some])
+            if intensity.low is not None or intensity.high is not None:
+                piece.clamp_(intensity.low, intensity.high)
+            torch.add(shift, piece, alpha=scale, out=piece)
+    return torch.from_numpy(values)
 
 
 def normalise_windows(windows: Tensor, intensity: Intensity, device: torch.device) -> Tensor:
@@ -99,6 +107,17 @@ def _sums(values: NDArray[Any], low: float | None, high: float | None) -> tuple[
             block = np.clip(block, low, high)
         total, squares = total + float(block.sum()), squares + float(np.square(block).sum())
     return total, squares
+
+
+def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[int | slice, ...]]:
+    """Some slices of (D, H, W) at once, or of a single slice some rows."""
+    depth, height, width = shape
+    n_rows = max(1, PIECE // max(width, 1))
+    if depth == 1:
+        yield from ((0, slice(first, first + n_rows)) for first in range(0, height, n_rows))
+        return
+    n_slices = max(1, n_rows // max(height, 1))
+    yield from ((slice(first, first + n_slices),) for first in range(0, depth, n_slices))
 
 
 @lru_cache

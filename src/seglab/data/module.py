@@ -28,6 +28,7 @@ from seglab.data.duplicates import duplicates
 from seglab.data.formats.volumes import DicomLabels
 from seglab.data.intensity import combine
 from seglab.data.leaks import check_leaks, check_on_leak, splits_of_cases
+from seglab.data.memory import keep_freed_memory
 from seglab.data.phantoms.folder import phantom_folder
 from seglab.data.plan import BATCH, check_plan, plan_patch
 from seglab.data.preparation import Preparation, silent
@@ -234,11 +235,13 @@ class SegmentationData(DataSource, LightningDataModule):
         return self._loader(dataset, batch_sampler=batches)
 
     def _loader(self, dataset: Any, *, most_workers: int | None = None, **order: Any) -> DataLoader[Batch]:
-        workers = self.num_workers if self.num_workers is not None else free_workers(self._place()[1])
-        workers = workers if most_workers is None else min(workers, most_workers)
+        wanted = self.num_workers if self.num_workers is not None else free_workers(self._place()[1])
+        if (workers := wanted if most_workers is None else min(wanted, most_workers)) == 0:
+            keep_freed_memory()
         return DataLoader(
             dataset,
             num_workers=workers,
+            worker_init_fn=keep_freed_memory,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             **order,
