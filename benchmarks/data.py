@@ -1,10 +1,12 @@
 """Reading training samples of CT: the store beside nnU-Net's layouts, MONAI's datasets, nibabel and plain npy.
 
-python benchmarks/data.py
+python benchmarks/data.py [--ct volume.nii.gz --labels segmentation.nii.gz]
 
-One synthetic CT of 200x512x512, one thread, all in the page cache. A sample is ready for training: float32 image,
-normalised, and its mask; random slices, five neighbouring slices (2.5-D) and 64x128x128 patches. The ways take turns.
-MONAI's cached datasets hold the volume in memory, the others read it. The last line is {name: {value, goal, ok}}.
+One CT of 200x512x512, synthetic or a real one whose slices are repeated to and fro, one thread, all in the page cache.
+A sample is ready for training: float32 image, normalised, and its mask; random slices, five neighbouring slices (2.5-D)
+and 64x128x128 patches. The ways take turns, and what counts is the time of the processor. Freed memory stays with the
+process, for all ways, as in a loader's process. MONAI's cached datasets hold the volume in memory, the others read it.
+The last line is {name: {value, goal, ok}}.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from runs import finish, table
 
 from seglab.data.dataset import Region, read_region
 from seglab.data.lits import LitsData
+from seglab.data.memory import keep_freed_memory
 from seglab.data.preparation import Preparation
 from seglab.data.store import Layout, Sample, Store, write_entry
 from seglab.spec import DataSpec, Intensity
@@ -53,17 +56,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4, help="of each way in each round")
+    parser.add_argument("--ct", type=Path, help="NIfTI, slices of 512x512 along the last axis")
+    parser.add_argument("--labels", type=Path, help="its mask")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     if given.way:
         print(json.dumps(memory_of(given.way, given.folder)))
         return
     folder = Path(tempfile.mkdtemp(prefix="seglab-data-"))
     try:
-        raw = write_raw(folder)
-        sizes = write_all(folder)
+        image, mask = phantom() if given.ct is None else repeated(given.ct, given.labels)
+        raw = write_raw(folder, image, mask)
+        sizes = write_all(folder, image, mask)
         ways = {name: make() for name, make in open_all(folder).items()}
         speeds = measure(ways, given.rounds, given.seconds)
         memory = {name: memory_apart(name, folder) for name in ways}
@@ -72,9 +79,8 @@ def main() -> None:
     show(speeds, {name: size / raw for name, size in sizes.items()}, memory)
 
 
-def write_raw(folder: Path) -> int:
+def write_raw(folder: Path, image: NDArray[np.int16], mask: NDArray[np.uint8]) -> int:
     """A CT with its mask as NIfTI; bytes of its voxels, mask included."""
-    image, mask = phantom()
     for name, array in (("volume-1", image), ("segmentation-1", mask)):
         stored = array[::-1, ::-1, ::-1].T  # the store reads it back in (D, H, W)
         for suffix in (".nii", ".nii.gz"):
@@ -97,12 +103,18 @@ def phantom() -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     return image.clip(-1024, 3000).astype(np.int16), (liver.astype(np.uint8) + tumour).astype(np.uint8)
 
 
-def write_all(folder: Path) -> dict[str, int]:
+def repeated(*files: Path) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """A real CT and its mask, to and fro until there are slices enough."""
+    image, mask = (np.moveaxis(np.asarray(nib.load(file).dataobj), 2, 0) for file in files)
+    order = np.pad(np.arange(len(image)), (0, max(0, SHAPE[0] - len(image))), mode="symmetric")[: SHAPE[0]]
+    return image[order].astype(np.int16), mask[order].astype(np.uint8)
+
+
+def write_all(folder: Path, image: NDArray[np.int16], mask: NDArray[np.uint8]) -> dict[str, int]:
     """Write every layout; bytes of each, image and mask."""
     data = LitsData(root=str(folder / "raw" / "nii"), cache_dir=str(folder))
     (case,) = data.find_cases(Path(data.root))
     store = Preparation(source=data, folder=folder / "seglab").store([case])
-    image, mask = phantom()
     plain = Layout(num_classes=3, clip=WINDOW)
     npy = folder / "npy" / "entries" / store.records[0].entry
     sample = Sample(image[None], mask, np.ones(mask.shape, bool), (2.0, 0.8, 0.8))
@@ -249,17 +261,17 @@ def starts(kind: str, seed: int) -> Iterator[tuple[int, int, int]]:
 
 
 def measure(ways: dict[str, Read], rounds: int, seconds: float) -> dict[str, dict[str, list[float]]]:
-    """Samples per second of each way and kind in each round; the ways take turns."""
+    """Samples per second of the processor, of each way and kind in each round; the ways take turns."""
     speeds: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in KINDS} for name in ways}
     for number in range(-1, rounds):  # the first warms the caches up
         for kind in KINDS:
             for name, read in ways.items():
-                places, n, start = starts(kind, number + 1), 0, time.perf_counter()
-                while n == 0 or time.perf_counter() - start < seconds:
+                places, n, start = starts(kind, number + 1), 0, time.process_time()
+                while n == 0 or time.process_time() - start < seconds:
                     read(kind, next(places))
                     n += 1
                 if number >= 0:
-                    speeds[name][kind].append(n / (time.perf_counter() - start))
+                    speeds[name][kind].append(n / (time.process_time() - start))
     return speeds
 
 
