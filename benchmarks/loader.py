@@ -4,6 +4,7 @@ python benchmarks/loader.py
 
 Volumes of the LiTS phantom; network, batch, patch and augmentation as the configuration gives them; Lightning's own
 loop, timed between the end of a step and the beginning of the next. The share of the wait is what the goal is about.
+Slices of the phantom have a sixteenth of the pixels of LiTS; the time of a step and of a sample grows with both alike.
 
 A GPU is faster than this CPU, the loader is not: beside it stand the samples that the loader gives with no process and
 with one while nobody waits, and its wait beside steps of a tenth of the time, which sleep as a GPU's host does. A GPU
