@@ -284,8 +284,9 @@ def memory_apart(way: str, folder: Path) -> float:
 
 def memory_of(way: str, folder: Path) -> float:
     """The same in this process: the growth of its anonymous memory."""
-    import monai.data
-    import monai.transforms  # noqa: F401  # what is imported does not count
+    if way.startswith("MONAI"):
+        import monai.data
+        import monai.transforms  # noqa: F401  # what is imported does not count
 
     before = anonymous()
     read = open_all(folder)[way]()
