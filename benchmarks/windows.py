@@ -3,7 +3,7 @@
 python benchmarks/windows.py --rounds 3
 
 Every way labels the same random image with the same network, one 1x1 convolution, which costs so little that the rest
-can be seen; each in a process of its own on one thread, in turn A B C A B C. What the network takes is measured within
+can be seen, once also with logits whose classes lie last in memory, as convolutions like them; each in a process of its own on one thread, in turn A B C A B C. What the network takes is measured within
 the same pass. Memory is the growth of the resident set over that before the prediction, input and network excluded.
 With nnunetv2 installed beside seglab[monai] (pip install nnunetv2) its predictor takes part; else it is left out.
 
@@ -36,6 +36,13 @@ from runs import finish  # noqa: E402
 
 CASES = {
     "3-D": {"spatial": (200, 512, 512), "window": (64, 128, 128), "channels": 1, "classes": 3},
+    "3-D, channels last": {
+        "spatial": (200, 512, 512),
+        "window": (64, 128, 128),
+        "channels": 1,
+        "classes": 3,
+        "layout": torch.channels_last_3d,
+    },
     "3-D, twice as long": {"spatial": (400, 512, 512), "window": (64, 128, 128), "channels": 1, "classes": 3},
     "2-D": {"spatial": (4096, 4096), "window": (512, 512), "channels": 3, "classes": 6},
 }
@@ -102,11 +109,11 @@ def measure(way: str, case: str, labels: Path) -> dict[str, float]:
     """One pass of one way over one case; writes its labels."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    facts = CASES[case]
+    facts: dict[str, Any] = CASES[case]
     spatial: Any = facts["spatial"]
     net = (nn.Conv3d if len(spatial) == 3 else nn.Conv2d)(facts["channels"], facts["classes"], 1).requires_grad_(False)
     image = torch.randn(facts["channels"], *spatial)
-    network = Timed(net)
+    network = Timed(net, facts.get("layout", torch.contiguous_format))
     label: dict[str, Callable[..., None]] = {"seglab": by_seglab, "monai": by_monai, "nnunet": by_nnunet}
     run = prepared(label[way], network, facts)
     before = resident_mb("VmRSS")
@@ -129,14 +136,14 @@ def prepared(way: Callable[..., None], network: "Timed", facts: dict[str, Any]) 
 class Timed(nn.Module):
     """A network that knows how long it took."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, layout: torch.memory_format) -> None:
         super().__init__()
-        self.net, self.seconds = net, 0.0
+        self.net, self.layout, self.seconds = net, layout, 0.0
 
     def forward(self, batch: Tensor) -> Tensor:
         """The network's logits."""
         start = time.thread_time()
-        logits: Tensor = self.net(batch)
+        logits: Tensor = self.net(batch).contiguous(memory_format=self.layout)
         self.seconds += time.thread_time() - start
         return logits
 

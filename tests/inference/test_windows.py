@@ -41,6 +41,23 @@ def test_identity_comes_back_in_two_and_three_dimensions(
     torch.testing.assert_close(SlidingWindow(batch_size=batch_size)(image, identity, window=window), image)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_memory_layout_of_logits_changes_no_bit_even_within_an_image(weighted: bool) -> None:
+    image, sliding = TensorRows(seeded(3, 13, 20, 18)), SlidingWindow(batch_size=2)
+    layouts = [torch.contiguous_format, torch.channels_last_3d]
+
+    def logits(*turns: int) -> Tensor:
+        order = iter(turns * 100)
+
+        def network(batch: Tensor) -> Tensor:
+            return (batch * 3).contiguous(memory_format=layouts[next(order)])
+
+        slabs = sliding.slabs(image, network, window=(6, 8, 8), weighted=weighted)
+        return torch.cat([slab.clone() for slab in slabs], dim=1)
+
+    assert all(torch.equal(logits(*turns), logits(0)) for turns in ((1,), (0, 1), (1, 0)))
+
+
 @pytest.mark.parametrize("length", range(7, 40))
 @pytest.mark.parametrize("step", [1, 3, 7])
 def test_windows_cover_every_pixel_and_end_with_the_image(length: int, step: int) -> None:

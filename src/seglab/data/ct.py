@@ -54,7 +54,8 @@ def check_hu(image: NDArray[Any], file: Path) -> None:
         DataError: hardly anything lies below water but the lowest value.
     """
     lowest = image.min()
-    n_below = int(np.count_nonzero((image < BELOW_WATER_HU) & (image > lowest)))
+    planes = image.reshape(-1, *image.shape[2:])  # one at a time: the whole as bool would take half as much again
+    n_below = sum(int(np.count_nonzero((plane < BELOW_WATER_HU) & (plane > lowest))) for plane in planes)
     if n_below < MIN_SHARE * image.size:
         raise DataError(
             f"{file} does not hold Hounsfield units",

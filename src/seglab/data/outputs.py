@@ -1,11 +1,11 @@
-"""How a case is read and its prediction written: a GeoTIFF row by row, all other formats as a whole.
+"""How a case is read and its prediction written: a GeoTIFF row by row, NIfTI labels as they are finished.
 
 Maps beside the labels hold values from 0 to 1: probabilities by class, and the entropy. On a volume they are NIfTI, on
 a GeoTIFF float32 bands, beside a picture a NumPy file.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from seglab.data.channels import sibling_files
-from seglab.data.formats import nifti_maps, scene, volumes
+from seglab.data.formats import nifti_parts, polygons, scene, volumes
+from seglab.data.formats.nifti_parts import VoxelFile
 from seglab.data.module import SegmentationData
 from seglab.data.rasters import RasterData, is_geotiff
+from seglab.data.volumes import VolumeData
 from seglab.errors import ConfigError
 from seglab.inference.cases import CaseImage, Part, Span, TensorCase
 from seglab.inference.postprocess import Postprocess
@@ -65,11 +67,34 @@ class MapWriter(Protocol):
         """Write (N, d, h, W) of values from 0 to 1."""
 
 
-class CaseWriter(Protocol):
-    """Takes the parts of a case in order."""
+class LabelWriter(Protocol):
+    """Takes parts of labels in order."""
+
+    def write(self, depth: Span, height: Span, labels: NDArray[np.uint8]) -> None:
+        """Write (d, h, W) class indices."""
+
+
+@dataclass(frozen=True)
+class CaseWriter:
+    """Takes the parts of a case in order.
+
+    Args:
+        labels: writes labels.
+        maps: write probabilities ("probs") and entropy, where they are wanted.
+        post: what is done to labels.
+    """
+
+    labels: LabelWriter
+    maps: Mapping[str, MapWriter]
+    post: Postprocess
 
     def write(self, part: Part) -> None:
         """Write a part."""
+        self.labels.write(part.depth, part.height, self.post.labels_of(part).cpu().numpy())
+        for name, writer in self.maps.items():
+            values = part.probs if name == "probs" else None if part.entropy is None else part.entropy[None]
+            if values is not None:
+                writer.write(part.depth, part.height, values.cpu().numpy())
 
 
 @contextmanager
@@ -111,72 +136,98 @@ def created(
         SeglabError: a format that cannot hold the labels.
         OSError: when a file cannot be written.
     """
-    file, image = case.file, case.image
-    if wanted.polygons and not isinstance(image, scene.Scene):
+    if wanted.polygons and not isinstance(case.image, scene.Scene):
         raise ConfigError(
-            f"{file.name} has no place on earth to draw polygons in",
+            f"{case.file.name} has no place on earth to draw polygons in",
             given="polygons=true",
             allowed="polygons of GeoTIFF rasters",
             fix="leave polygons out, or predict GeoTIFF files",
         )
     counts = {"probs": spec.num_classes} if wanted.probabilities else {}
     counts |= {"entropy": 1} if wanted.entropy else {}
+    post = wanted.postprocess or Postprocess()
     with ExitStack() as stack:
         maps: dict[str, MapWriter] = {}
         for name, n_maps in counts.items():
             place = stem.with_name(f"{stem.name}.{name}")
-            maps[name] = stack.enter_context(_maps(data, file, image, place, n_maps, cog=wanted.cog))
-        post = wanted.postprocess or Postprocess()
-        if isinstance(image, scene.Scene) and not post.steps:
-            yield stack.enter_context(_by_rows(spec, stem, image, maps, wanted, post))
+            maps[name] = stack.enter_context(_maps(data, case, place, n_maps, cog=wanted.cog))
+        by_parts = _by_parts(data, spec, case, stem, wanted)
+        if by_parts is not None and not post.steps:
+            yield CaseWriter(stack.enter_context(by_parts), maps, post)
         else:
-            writer = _WholeCase(np.empty(tuple(image.shape[1:]), np.uint8), maps, post)
-            yield writer
-            labels = post(writer.labels, case.pixel_size) if post.steps else writer.labels
-            if isinstance(image, scene.Scene):
-                with _by_rows(spec, stem, image, {}, wanted, post) as rows:
-                    for start in range(0, labels.shape[1], scene.TILE_PX):
-                        part = torch.from_numpy(labels[:, start : start + scene.TILE_PX])
-                        rows.write(Part((0, 1), (start, start + part.shape[1]), part))
+            labels = np.empty(tuple(case.image.shape[1:]), np.uint8)
+            yield CaseWriter(_WholeCase(labels), maps, post)
+            labels = post(labels, case.pixel_size) if post.steps else labels
+            if by_parts is None:
+                data.write_labels(labels, case.file, stem, spec)
             else:
-                data.write_labels(labels, file, stem, spec)
+                _write_in_parts(labels, stack.enter_context(by_parts))
+
+
+def _by_parts(
+    data: SegmentationData, spec: DataSpec, case: OpenedCase, stem: Path, wanted: Wanted
+) -> AbstractContextManager[LabelWriter] | None:
+    """What writes labels as they are finished; None where a format is written as a whole."""
+    if isinstance(case.image, scene.Scene):
+        return _scene_labels(spec, case.image, stem, wanted)
+    if isinstance(data, VolumeData):
+        voxels = volumes.labels_created(case.file, stem, data.dicom_labels)
+        return None if voxels is None else _volume_labels(spec, voxels)
+    return None
+
+
+def _write_in_parts(labels: NDArray[np.uint8], writer: LabelWriter) -> None:
+    depth, height, _ = labels.shape
+    for index in range(depth):
+        for start in range(0, height, scene.TILE_PX):
+            rows = (start, min(start + scene.TILE_PX, height))
+            writer.write((index, index + 1), rows, labels[index : index + 1, slice(*rows)])
 
 
 @dataclass(frozen=True)
 class _WholeCase:
-    """Labels collected in memory: (D, H, W); maps go where they belong at once."""
+    """Labels collected in memory: (D, H, W)."""
 
     labels: NDArray[np.uint8]
-    maps: dict[str, MapWriter]
-    post: Postprocess
 
-    def write(self, part: Part) -> None:
-        self.labels[slice(*part.depth), slice(*part.height)] = self.post.labels_of(part).cpu().numpy()
-        _write_maps(self.maps, part)
+    def write(self, depth: Span, height: Span, labels: NDArray[np.uint8]) -> None:
+        self.labels[slice(*depth), slice(*height)] = labels
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Labels of a scene written row by row, as the numbers that stand for the classes; nodata where there is none."""
+class _VolumeLabels:
+    """Labels of a volume, as the numbers that stand for the classes."""
 
-    image: scene.Scene
-    rows: scene.RowWriter
-    maps: dict[str, MapWriter]
-    post: Postprocess
-    table: NDArray[np.uint8]
-    nodata: int
+    voxels: VoxelFile
+    values: NDArray[np.uint8]
 
-    def write(self, part: Part) -> None:
-        written = self.table[self.post.labels_of(part)[0].cpu().numpy()]
-        written[~self.image.valid(part.height)] = self.nodata
-        self.rows.write(written[None])
-        _write_maps(self.maps, part)
+    def write(self, depth: Span, height: Span, labels: NDArray[np.uint8]) -> None:
+        self.voxels.write(depth, height, self.values[labels][None])
 
 
 @contextmanager
-def _by_rows(
-    spec: DataSpec, stem: Path, image: scene.Scene, maps: dict[str, MapWriter], wanted: Wanted, post: Postprocess
-) -> Iterator[_Rows]:
+def _volume_labels(spec: DataSpec, created: AbstractContextManager[VoxelFile]) -> Iterator[_VolumeLabels]:
+    with created as voxels:
+        yield _VolumeLabels(voxels, np.asarray(spec.mask_values, np.uint8))
+
+
+@dataclass(frozen=True)
+class _SceneLabels:
+    """Labels of a scene row by row, as the numbers that stand for the classes; nodata where there is none."""
+
+    image: scene.Scene
+    rows: scene.RowWriter
+    table: NDArray[np.uint8]
+    nodata: int
+
+    def write(self, depth: Span, height: Span, labels: NDArray[np.uint8]) -> None:
+        written = self.table[labels[0]]
+        written[~self.image.valid(height)] = self.nodata
+        self.rows.write(written[None])
+
+
+@contextmanager
+def _scene_labels(spec: DataSpec, image: scene.Scene, stem: Path, wanted: Wanted) -> Iterator[_SceneLabels]:
     values = spec.mask_values
     nodata = next(value for value in range(IGNORE_INDEX, -1, -1) if value not in values)
     table = np.full(256, nodata, dtype=np.uint8)
@@ -184,17 +235,10 @@ def _by_rows(
     target = stem.with_name(f"{stem.name}.tif")
     colors = dict(zip(values, spec.class_colors, strict=True))
     with scene.created(target, image, dtype="uint8", nodata=nodata, colors=colors, cog=wanted.cog) as rows:
-        yield _Rows(image, rows, maps, post, table, nodata)
+        yield _SceneLabels(image, rows, table, nodata)
     if wanted.polygons:
         names = dict(list(zip(values, spec.class_names, strict=True))[1 if spec.has_background else 0 :])
-        scene.write_polygons(target, stem.with_name(f"{stem.name}.geojson"), names)
-
-
-def _write_maps(maps: dict[str, MapWriter], part: Part) -> None:
-    for name, writer in maps.items():
-        values = part.probs if name == "probs" else None if part.entropy is None else part.entropy[None]
-        if values is not None:
-            writer.write(part.depth, part.height, values.cpu().numpy())
+        polygons.write(target, stem.with_name(f"{stem.name}.geojson"), names)
 
 
 @dataclass(frozen=True)
@@ -222,16 +266,17 @@ class _ArrayMaps:
 
 @contextmanager
 def _maps(
-    data: SegmentationData, file: Path, image: CaseImage, target_stem: Path, n_maps: int, *, cog: bool
+    data: SegmentationData, case: OpenedCase, target_stem: Path, n_maps: int, *, cog: bool
 ) -> Iterator[MapWriter]:
     """Maps beside labels: NIfTI for a volume, GeoTIFF for a scene, NumPy for a picture."""
+    image = case.image
     if isinstance(image, scene.Scene):
         target = target_stem.with_name(f"{target_stem.name}.tif")
         with scene.created(target, image, dtype="float32", count=n_maps, nodata=np.nan, cog=cog) as rows:
             yield _SceneMaps(image, rows)
     elif data.kind == "volume":
         target = target_stem.with_name(f"{target_stem.name}.nii.gz")
-        with nifti_maps.created(target, volumes.read_geometry(file, channels=True), n_maps) as volume_maps:
+        with nifti_parts.maps_created(target, volumes.read_geometry(case.file, channels=True), n_maps) as volume_maps:
             yield volume_maps
     else:
         values = np.zeros((n_maps, *image.shape[2:]), np.float16)

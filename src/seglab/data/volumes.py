@@ -89,7 +89,7 @@ class VolumeData(SegmentationData):
         """Read a volume in canonical orientation: (C, D, H, W)."""
         image, geometry = volumes.read_volume(file, channels=self.takes_channels)
         self.check_volume(image, geometry, file)
-        return image, np.ones(image.shape[1:], bool), geometry.spacing
+        return image, np.broadcast_to(np.True_, image.shape[1:]), geometry.spacing
 
     def check_volume(self, image: NDArray[Any], geometry: Geometry, file: Path) -> None:
         """Refuse what cannot be CT, where it has to be.

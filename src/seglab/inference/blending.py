@@ -20,6 +20,9 @@ class WindowSums:
     products of one factor per axis, and windows stand on a full grid: so the sum of the weights over a pixel is a
     product as well, and no map of counts is needed. All classes share it, so labels need no division at all.
 
+    Sums lie in memory as the network's first logits do, classes first or last, as turning every window round would cost
+    more than adding it; planes are turned once, when they are given out.
+
     Args:
         spatial: size of the image.
         size: size of a window.
@@ -34,7 +37,8 @@ class WindowSums:
         self.norms = [
             _summed_weights(*along, blending) for along in zip(spatial, size, (tuple(s) for s in starts), strict=True)
         ]
-        self.sums = torch.empty(0)  # (K, window depth, *rest); the first logits bring K and the device
+        self.sums = torch.empty(0)  # (K, window depth, *rest); the first logits bring K, the device and the layout
+        self.n_last = 0  # K where the classes lie last in memory
 
     def add(self, corner: Sequence[int], logits: Tensor) -> None:
         """Add one window.
@@ -44,13 +48,22 @@ class WindowSums:
             logits: (K, *window).
         """
         if self.sums.numel() == 0:
-            self.sums = torch.zeros(len(logits), *self.shape, device=logits.device)
-        weight = _window_weights(self.size, self.blending, self.sums.device)
-        target, values = part(self.sums, corner[1:], self.size), logits.to(self.sums).contiguous()
+            self._begin(logits)
+        target, values = part(self.sums, corner[1:], self.size), logits.to(self.sums)
+        values = values.movedim(0, -1).contiguous().movedim(-1, 0) if self.n_last else values.contiguous()
+        weight = _window_weights(self.size, self.blending, self.sums.device, self.n_last)
         depth, first = self.size[0], corner[0] % self.size[0]
-        target[:, first:].addcmul_(values[:, : depth - first], weight[: depth - first])
+        target[:, first:].addcmul_(values[:, : depth - first], weight[:, : depth - first])
         if first:
-            target[:, :first].addcmul_(values[:, depth - first :], weight[depth - first :])
+            target[:, :first].addcmul_(values[:, depth - first :], weight[:, depth - first :])
+
+    def _begin(self, logits: Tensor) -> None:
+        n_classes = len(logits)
+        self.n_last = n_classes if n_classes > 1 and logits.stride(0) == 1 else 0
+        if self.n_last:
+            self.sums = torch.zeros(*self.shape, n_classes, device=logits.device).movedim(-1, 0)
+        else:
+            self.sums = torch.zeros(n_classes, *self.shape, device=logits.device)
 
     def release(self, start: int, end: int, *, weighted: bool) -> Iterator[Tensor]:
         """Give out planes `start` to `end`, where `start` is the first of the current row and `end` of the next.
@@ -68,7 +81,8 @@ class WindowSums:
             first = start % self.size[0]
             n = min(step, end - start, self.size[0] - first)
             planes = self.sums[:, first : first + n]
-            yield planes if weighted else planes / self._norm(start, start + n)
+            turned = planes.contiguous() if self.n_last else planes
+            yield turned if weighted else turned / self._norm(start, start + n)
             planes.zero_()
             start += n
 
@@ -94,8 +108,10 @@ def part(image: Tensor, corner: Sequence[int], size: Sequence[int]) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _window_weights(size: tuple[int, ...], blending: Blending, device: torch.device) -> Tensor:
-    return _outer([_axis_weights(length, blending) for length in size]).to(device)
+def _window_weights(size: tuple[int, ...], blending: Blending, device: torch.device, n_last: int) -> Tensor:
+    """(1, *window), or (K, *window) with the classes last: repeated for each, so that memory is read in one line."""
+    weights = _outer([_axis_weights(length, blending) for length in size]).to(device)
+    return weights[..., None].repeat_interleave(n_last, dim=-1).movedim(-1, 0) if n_last else weights[None]
 
 
 def _axis_weights(length: int, blending: Blending) -> Tensor:

@@ -7,7 +7,7 @@ to the nearest such order by the affine; nothing is resampled, so an oblique vol
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from seglab.data.integrity import shorten
 from seglab.errors import DataError
 from seglab.spec import Geometry
+
+Number = TypeVar("Number", bound=np.generic)
 
 MAX_VOXELS = 2_000_000_000
 """A header that claims more is refused before memory is taken."""
@@ -62,15 +64,15 @@ def reading_view(stored: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     return turned.transpose(2, 1, 0)  # (X, Y, Z) -> (D, H, W)
 
 
-def to_file_order(labels: NDArray[np.uint8], geometry: Geometry, like: Path) -> NDArray[np.uint8]:
-    """Labels (D, H, W) -> (X, Y, Z) in file order.
+def to_file_order(labels: NDArray[Number], geometry: Geometry, like: Path) -> NDArray[Number]:
+    """The same memory in file order: labels (D, H, W) -> (X, Y, Z).
 
     Raises:
         DataError: labels of another size than the file that they were predicted from.
     """
     own = _orientations.io_orientation(np.asarray(geometry.affine))
     back = _orientations.ornt_transform(_READING, own)
-    turned: NDArray[np.uint8] = _orientations.apply_orientation(labels.transpose(2, 1, 0), back)
+    turned: NDArray[Number] = _orientations.apply_orientation(labels.transpose(2, 1, 0), back)
     if turned.shape != geometry.shape:
         raise DataError(
             f"labels cannot be written on the grid of {like}",
@@ -79,6 +81,47 @@ def to_file_order(labels: NDArray[np.uint8], geometry: Geometry, like: Path) -> 
             fix="write the labels of the image that `like` names",
         )
     return turned
+
+
+class Voxels:
+    """A volume that arrives in slabs: memory holds it once, in reading order, and a slab.
+
+    int16 as long as every value is an integer in its range, else float32.
+
+    Args:
+        n_channels: volumes on one grid.
+        geometry: of each.
+        path: for messages.
+    """
+
+    def __init__(self, n_channels: int, geometry: Geometry, path: Path) -> None:
+        self.geometry, self.path, self.n_bad = geometry, path, 0
+        shape = reading_view(np.broadcast_to(np.int16(0), geometry.shape), geometry).shape
+        self.image: NDArray[Any] = np.empty((n_channels, *shape), np.int16)
+
+    def add(self, channel: int, first: int, slab: NDArray[Any]) -> None:
+        """Add planes.
+
+        Args:
+            channel: of the volume.
+            first: place of the first plane along the file's last axis.
+            slab: (X, Y, n) in file order.
+        """
+        self.n_bad += _count_bad(slab)
+        if not self.n_bad:
+            values = native(slab)
+            self.image = self.image.astype(np.result_type(self.image.dtype, values.dtype), copy=False)
+            stored = to_file_order(self.image[channel], self.geometry, self.path)
+            stored[:, :, first : first + slab.shape[2]] = values
+
+    def finished(self) -> NDArray[Any]:
+        """The volume (C, D, H, W), when all slabs were added.
+
+        Raises:
+            DataError: how many voxels are NaN or infinite.
+        """
+        _refuse_bad(self.n_bad, self.image.size, self.path)
+        return self.image
 
 
 def native(stored: NDArray[Any]) -> NDArray[Any]:
@@ -96,11 +139,18 @@ def check_finite(stored: NDArray[Any], path: Path) -> None:
     Raises:
         DataError: how many are NaN or infinite.
     """
-    n_bad = 0 if stored.dtype.kind in "iu" else stored.size - int(np.count_nonzero(np.isfinite(stored)))
+    _refuse_bad(_count_bad(stored), stored.size, path)
+
+
+def _count_bad(stored: NDArray[Any]) -> int:
+    return 0 if stored.dtype.kind in "iu" else stored.size - int(np.count_nonzero(np.isfinite(stored)))
+
+
+def _refuse_bad(n_bad: int, n_all: int, path: Path) -> None:
     if n_bad:
         raise DataError(
             f"{path} holds voxels that are no numbers",
-            given=f"{n_bad} of {stored.size} voxels are NaN or infinite",
+            given=f"{n_bad} of {n_all} voxels are NaN or infinite",
             allowed="finite values",
             fix="export the volume again, or replace these voxels by the value of air",
         )

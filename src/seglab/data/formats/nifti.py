@@ -16,7 +16,8 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from seglab.data.formats import grid
+from seglab.data.formats import grid, nifti_parts
+from seglab.data.formats.nifti_parts import VoxelFile
 from seglab.data.integrity import check_file
 from seglab.errors import DataError
 from seglab.files import atomic_path
@@ -34,6 +35,7 @@ _SPACE_UNITS = 0b111
 _MILLIMETRES = (0, 2)
 _OTHER_UNITS = {1: "meter", 3: "micron"}
 _CHUNK = 1 << 20
+_SLAB = 1 << 22
 _BROKEN = (
     OSError,
     EOFError,
@@ -63,10 +65,7 @@ def read_volume(path: Path, *, channels: bool = False) -> tuple[NDArray[Any], Ge
     Raises:
         DataError: broken or cut file, not 3-D, NaN or infinite voxels, impossible or contradictory geometry.
     """
-    stored, geometry = _load(path, channels=channels)
-    native = grid.native(stored)
-    parts = [grid.to_reading_order(native[..., place], geometry) for place in range(native.shape[3])]
-    return (parts[0][None] if len(parts) == 1 else np.stack(parts)), geometry
+    return _load(path, channels=channels)
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -78,8 +77,8 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: as `read_volume`, and values that are no integers from 0 to 255.
     """
-    stored, geometry = _load(path)
-    return grid.to_reading_order(grid.as_labels(stored[..., 0], path), geometry)
+    image, _ = _load(path)
+    return grid.as_labels(image[0], path)
 
 
 def read_geometry(path: Path, *, channels: bool = False) -> Geometry:
@@ -93,10 +92,7 @@ def read_geometry(path: Path, *, channels: bool = False) -> Geometry:
 
 
 def write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
-    """Write labels onto the grid of the file they were predicted from, in one piece.
-
-    Axis order, shape, affine (qform and sform with their codes), zooms and units are those of `like`; the values are
-    stored as uint8 without scaling. Texts and extensions of the header are left out: they may name the patient.
+    """Write labels onto the grid of the file they were predicted from, in one piece; see `labels_created`.
 
     Args:
         labels: (D, H, W) in reading order.
@@ -107,16 +103,9 @@ def write_labels(labels: NDArray[np.uint8], like: Path, target: Path) -> None:
         DataError: labels of another size, or a target with another ending.
         OSError: when the target cannot be written; no file is left under its name.
     """
-    with _opened(like) as image:
-        header, image_class = image.header.copy(), type(image)
-        geometry = _geometry(image.header, like, channels=True)
-    _check_name(target)
-    stored = grid.to_file_order(labels, geometry, like)
-    shape = header.get_data_shape()
-    shape = (*shape[:3], *(1 for _ in shape[3:])) if math.prod(shape[3:]) == 1 else shape[:3]
-    header.set_data_shape(shape)
-    content = image_class(stored.reshape(shape), None, _label_header(header)).to_bytes()
-    _write(content, target)
+    grid.to_file_order(labels, read_geometry(like, channels=True), like)  # refuses labels of another size
+    with labels_created(like, target) as voxels:
+        voxels.write((0, labels.shape[0]), (0, labels.shape[1]), labels[None])
 
 
 def write_new(labels: NDArray[np.uint8], geometry: Geometry, target: Path) -> None:
@@ -131,14 +120,44 @@ def write_new(labels: NDArray[np.uint8], geometry: Geometry, target: Path) -> No
         DataError: labels of another size, or a target with another ending.
         OSError: when the target cannot be written; no file is left under its name.
     """
-    _check_name(target)
-    new: Any = nib.Nifti1Image  # untyped
-    image = new(grid.to_file_order(labels, geometry, target), np.asarray(geometry.affine))
-    image.header.set_xyzt_units("mm")
-    _write(image.to_bytes(), target)
+    grid.to_file_order(labels, geometry, target)  # refuses labels of another size
+    with new_created(geometry, target) as voxels:
+        voxels.write((0, labels.shape[0]), (0, labels.shape[1]), labels[None])
 
 
-def _check_name(target: Path) -> None:
+@contextmanager
+def labels_created(like: Path, target: Path) -> Iterator[VoxelFile]:
+    """Write labels part by part onto the grid of the file they are predicted from.
+
+    Axis order, shape, affine (qform and sform with their codes), zooms and units are those of `like`; the values are
+    stored as uint8 without scaling. Texts and extensions of the header are left out: they may name the patient.
+
+    Args:
+        like: the image that was read.
+        target: .nii or .nii.gz; under its name there is a whole file or none.
+
+    Raises:
+        DataError: a target with another ending.
+        OSError: when the target cannot be written.
+    """
+    with _opened(like) as image:
+        header = image.header.copy()
+        geometry = _geometry(header, like, channels=True)
+    shape = header.get_data_shape()
+    header.set_data_shape((*shape[:3], *(1 for _ in shape[3:])) if math.prod(shape[3:]) == 1 else shape[:3])
+    with _written(target, _label_header(header), geometry) as voxels:
+        yield voxels
+
+
+@contextmanager
+def new_created(geometry: Geometry, target: Path) -> Iterator[VoxelFile]:
+    """Write labels part by part onto the grid of a volume of another format; see `labels_created`."""
+    with _written(target, nifti_parts.new_header(geometry, np.uint8), geometry) as voxels:
+        yield voxels
+
+
+@contextmanager
+def _written(target: Path, header: Any, geometry: Geometry) -> Iterator[VoxelFile]:
     if not target.name.endswith(SUFFIXES):
         raise DataError(
             f"labels cannot be written to {target}",
@@ -146,12 +165,8 @@ def _check_name(target: Path) -> None:
             allowed=f"a target that ends in {' or '.join(SUFFIXES)}",
             fix="choose a NIfTI name",
         )
-
-
-def _write(content: bytes, target: Path) -> None:
-    with atomic_path(target) as temporary:
-        # without a time stamp equal labels give equal files
-        temporary.write_bytes(gzip.compress(content, 6, mtime=0) if target.suffix == ".gz" else content)
+    with atomic_path(target) as temporary, nifti_parts.created(temporary, header, geometry) as voxels:
+        yield voxels
 
 
 @contextmanager
@@ -178,16 +193,27 @@ def _image_class(stream: Any) -> type[Any]:
 
 
 def _load(path: Path, *, channels: bool = False) -> tuple[NDArray[Any], Geometry]:
-    """Voxels (X, Y, Z, C) in file order with scaling applied, all finite, and the geometry."""
+    """Voxels (C, D, H, W) in reading order with scaling applied, all finite, and the geometry."""
     with _opened(path) as image:
         geometry = _geometry(image.header, path, channels=channels)
         _check_length(image, path)
-        data = image.dataobj
-        stored = data.get_unscaled() if (data.slope, data.inter) == (1.0, 0.0) else np.asarray(data, dtype=np.float32)
+        further = tuple(image.header.get_data_shape()[3:])
+        voxels = grid.Voxels(math.prod(further), geometry, path)
+        for channel, index in enumerate(np.ndindex(further)):
+            for first, slab in _slabs(image.dataobj, index):
+                voxels.add(channel, first, slab)
         _read_on(image.file_map["image"].fileobj, path)
-    stored = np.asarray(stored).reshape(*geometry.shape, -1)
-    grid.check_finite(stored, path)
-    return stored, geometry
+    return voxels.finished(), geometry
+
+
+def _slabs(data: Any, index: tuple[int, ...]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Planes (X, Y, n) of one channel with the place of the first; nibabel scales in float64, so few at a time."""
+    is_scaled = (data.slope, data.inter) != (1.0, 0.0)
+    n_planes = data.shape[2]
+    step = max(1, _SLAB // (data.shape[0] * data.shape[1]))
+    for first in range(0, n_planes, step):
+        slab = np.asarray(data[(slice(None), slice(None), slice(first, min(first + step, n_planes)), *index)])
+        yield first, slab.astype(np.float32) if is_scaled else slab
 
 
 def _check_length(image: Any, path: Path) -> None:

@@ -3,7 +3,6 @@
 GDAL may not tell that a disk filled up while it closed a file, so what was written is read back and compared.
 """
 
-import json
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -17,9 +16,7 @@ import torch
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.features import shapes
 from rasterio.shutil import copy as copy_raster
-from rasterio.warp import transform_geom
 from rasterio.windows import Window
 from torch import Tensor
 
@@ -189,71 +186,37 @@ def created(
     Raises:
         OSError: when it cannot be written or holds something else than was written.
     """
-    source = like.dataset
-    grid = {name: getattr(source, name) for name in ("height", "width", "crs", "transform")}
-    about = {"driver": "GTiff", "dtype": dtype, "count": count, "nodata": nodata}
-    coding = {"tiled": True, "blockxsize": TILE_PX, "blockysize": TILE_PX, "compress": "deflate", "bigtiff": "IF_SAFER"}
-    coding |= {} if dtype == "uint8" else {"predictor": 3, "zlevel": 1, "interleave": "band"}
+    about = {"dtype": dtype, "count": count, "nodata": nodata}
     plain = target.with_name(f"plain-{target.name}") if cog else target
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # like the image
         try:
-            with rasterio.open(plain, "w", **about, **grid, **coding) as sink:
-                sink.update_tags(AREA_OR_POINT=source.tags().get("AREA_OR_POINT", "Area"))
+            with rasterio.open(plain, "w", **about, **_grid(like.dataset), **_coding(dtype)) as sink:
+                sink.update_tags(AREA_OR_POINT=like.dataset.tags().get("AREA_OR_POINT", "Area"))
                 if colors:
                     sink.write_colormap(1, colors)  # first: once pixels are written GDAL makes no palette of the band
                 writer = RowWriter(sink)
                 yield writer
                 writer.flush()
             if cog:
-                resampling = "nearest" if dtype == "uint8" else "average"
-                options = {"compress": "deflate", "overview_resampling": resampling, "bigtiff": "IF_SAFER"}
-                copy_raster(plain, target, driver="COG", **options)
-                plain.unlink()
+                _to_cog(plain, target, dtype)
             writer.check(target)
         except RasterioError as error:
             raise OSError(f"{target}: {error}") from error
 
 
-def write_polygons(labels: Path, target: Path, names: Mapping[int, str]) -> int:
-    """Write the outlines of a label raster as GeoJSON, one polygon for each connected region.
-
-    Longitude and latitude (WGS 84) as RFC 7946 wants it; coordinates as they are where the raster has no CRS. The area
-    is in squared units of the raster's CRS, holes taken off.
-
-    Args:
-        labels: GeoTIFF of one band.
-        target: .geojson.
-        names: values that are outlined, and the class each stands for; others are left out.
-
-    Returns:
-        How many polygons.
-
-    Raises:
-        OSError: when it cannot be read or written.
-    """
-    with rasterio.Env(**CACHE), rasterio.open(labels) as dataset, target.open("w", encoding="utf-8") as stream:
-        crs = dataset.crs
-        stream.write('{"type": "FeatureCollection", "features": [\n')
-        n = 0
-        for shape, value in shapes(rasterio.band(dataset, 1), transform=dataset.transform):
-            if int(value) in names:
-                place = shape if crs is None else transform_geom(crs, "EPSG:4326", shape, precision=8)
-                facts = {"class": names[int(value)], "value": int(value), "area": round(_area(shape), 3)}
-                feature = {"type": "Feature", "properties": facts, "geometry": place}
-                stream.write((",\n" if n else "") + json.dumps(feature))
-                n += 1
-        stream.write("\n]}\n")
-    return n
+def _grid(source: Any) -> dict[str, Any]:
+    return {name: getattr(source, name) for name in ("height", "width", "crs", "transform")}
 
 
-def _area(shape: Mapping[str, Any]) -> float:
-    """Area of a polygon in the units of its coordinates: the outline less its holes."""
-    outline, *holes = (_ring_area(ring) for ring in shape["coordinates"])
-    return outline - sum(holes)
+def _coding(dtype: str) -> dict[str, Any]:
+    tiles = {"driver": "GTiff", "tiled": True, "blockxsize": TILE_PX, "blockysize": TILE_PX}
+    packing = {} if dtype == "uint8" else {"predictor": 3, "zlevel": 1, "interleave": "band"}
+    return {**tiles, "compress": "deflate", "bigtiff": "IF_SAFER", **packing}
 
 
-def _ring_area(ring: Any) -> float:
-    x, y = np.asarray(ring).T
-    x, y = x - x[0], y - y[0]  # large coordinates would cost digits
-    return abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]))) / 2
+def _to_cog(plain: Path, target: Path, dtype: str) -> None:
+    resampling = "nearest" if dtype == "uint8" else "average"
+    options = {"compress": "deflate", "overview_resampling": resampling, "bigtiff": "IF_SAFER"}
+    copy_raster(plain, target, driver="COG", **options)
+    plain.unlink()

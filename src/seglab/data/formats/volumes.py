@@ -1,5 +1,6 @@
 """Volumes of any format by their name: NIfTI, MHA, NRRD, NumPy files, or a folder with a DICOM series."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from seglab.data.formats import arrays, dicom, dicom_seg, itk, nifti
 from seglab.data.formats.dicom_files import is_series
+from seglab.data.formats.nifti_parts import VoxelFile
 from seglab.spec import Geometry
 
 SUFFIXES = (*nifti.SUFFIXES, *itk.SUFFIXES, *arrays.SUFFIXES)
@@ -79,6 +81,24 @@ def write_labels(
     else:
         _reader(like).write_labels(labels, like, target)
     return target
+
+
+def labels_created(
+    like: Path, target_stem: Path, dicom_labels: DicomLabels
+) -> AbstractContextManager[VoxelFile] | None:
+    """What writes labels part by part, where they become NIfTI; None where a format is written as a whole.
+
+    Args:
+        like: the volume that is read.
+        target_stem: output path without ending.
+        dicom_labels: what labels of a series become.
+    """
+    target = target_stem.with_name(f"{target_stem.name}.nii.gz")
+    if like.name.lower().endswith(nifti.SUFFIXES):
+        return nifti.labels_created(like, target)
+    if is_series(like) and dicom_labels == "nifti":
+        return nifti.new_created(dicom.read_geometry(like), target)
+    return None
 
 
 def _reader(path: Path) -> Any:
