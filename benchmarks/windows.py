@@ -3,8 +3,9 @@
 python benchmarks/windows.py --rounds 3
 
 Every way labels the same random image with the same network, one 1x1 convolution, which costs so little that the rest
-can be seen, once also with logits whose classes lie last in memory, as convolutions like them; each in a process of its own on one thread, in turn A B C A B C. What the network takes is measured within
-the same pass. Memory is the growth of the resident set over that before the prediction, input and network excluded.
+can be seen; each in a process of its own on one thread, in turn A B C A B C. One case has logits whose classes lie last
+in memory, as a network in that layout gives them. What the network takes is measured within the same pass. Memory is
+the growth of the resident set over that before the prediction, input and network excluded.
 With nnunetv2 installed beside seglab[monai] (pip install nnunetv2) its predictor takes part; else it is left out.
 
 Goals: overhead over the network at most 1/4 of MONAI's, peak growth at most 1/3 of MONAI's at 3 classes and at most
