@@ -1,6 +1,6 @@
 """predict: labels files with a trained run; each output lies on the grid of its input."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -128,16 +128,8 @@ def load_predictor(cfg: DictConfig) -> tuple[Predictor, dict[str, Any]]:
     config: Config = record["config"]
     engine = engine_for(OmegaConf.to_container(cfg.trainer), record["precision"])  # type: ignore[arg-type]  # a dict
     torch.set_num_threads(engine.threads or available_threads(1))
-    task = load_members(members, cfg.checkpoint)
-    if not task.labels_images:
-        raise ConfigError(
-            "this run cannot label images",
-            given=f"run={run_dir}, trained with {type(task).__name__}",
-            allowed="runs whose network takes images",
-            fix="name the run that it was the first stage of",
-        )
-    changes = dict(OmegaConf.to_container(cfg.inference))  # type: ignore[arg-type]  # a dict
-    choice = BackendChoice(**{name: changes.pop(name) for name in ("backend", "fold", "int8", "max_dice_loss")})
+    task = _load_task(members, cfg.checkpoint)
+    choice, changes = _split_inference(cfg.inference)
     windows = with_changes(config["inference"], changes)
     task.sliding_window = make(windows, "inference")
     data = build_data(config)
@@ -157,6 +149,25 @@ def load_predictor(cfg: DictConfig) -> tuple[Predictor, dict[str, Any]]:
     run = TrainedRun(run_dir=run_dir, member_dir=members[0], task=task, config=config)
     task.compute = computing(run, choice, engine.resolved_precision, scored=record["precision"])
     return Predictor(task, data, Wanted(**shown, postprocess=post)), settings
+
+
+def _load_task(members: Sequence[Path], which: str) -> SegmentationTask:
+    task = load_members(members, which)
+    if not task.labels_images:
+        raise ConfigError(
+            "this run cannot label images",
+            given=f"run={members[0]}, trained with {type(task).__name__}",
+            allowed="runs whose network takes images",
+            fix="name the run that it was the first stage of",
+        )
+    return task
+
+
+def _split_inference(node: DictConfig) -> tuple[BackendChoice, dict[str, Any]]:
+    """What computes the logits, and the changes to how windows cover an image."""
+    changes = dict(OmegaConf.to_container(node))  # type: ignore[arg-type]  # a dict
+    choice = BackendChoice(**{name: changes.pop(name) for name in ("backend", "fold", "int8", "max_dice_loss")})
+    return choice, changes
 
 
 def with_changes(trained: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
