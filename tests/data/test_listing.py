@@ -145,3 +145,21 @@ def test_a_filled_pattern_matches_itself() -> None:
         filled = pattern.fill(fields, ".nii.gz")
         found = pattern.fields_of(filled)
         assert found is not None and {name: fields[name] for name in found} == found
+
+
+def test_one_mask_is_that_of_all_images_which_are_one_group(tmp_path: Path) -> None:
+    touch(tmp_path, "date_1.tif", "date_2.tif", "land.tif")
+    cases = Patterns(images="date_{case}.tif", masks="land.tif", suffixes=(".tif",)).find(tmp_path, reads).cases
+    assert [(case.id, case.group, case.mask_file.name) for case in cases] == [
+        ("1", "land", "land.tif"),
+        ("2", "land", "land.tif"),
+    ]
+
+
+def test_a_file_may_hold_image_and_mask(tmp_path: Path) -> None:
+    touch(tmp_path, "a.npz", "b.npz")
+    cases = Patterns(images="{case}.npz", masks="{case}.npz", suffixes=(".npz",)).find(tmp_path, reads).cases
+    assert [(case.id, case.group, case.image_file == case.mask_file) for case in cases] == [
+        ("a", "a", True),
+        ("b", "b", True),
+    ]

@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import distance_transform_cdt
 
 from seglab.data.blocks import BlockStore
+from seglab.data.rasters import RastersData
 from seglab.data.satellite import SatelliteData
 from seglab.errors import ConfigError
 
@@ -83,3 +84,15 @@ def test_batches_come_from_the_blocks_and_a_second_load_splits_alike(scene: Path
 def test_blocks_that_a_buffer_would_use_up_are_refused(sizes: dict[str, int], scene: Path, cache_dir: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.block_px=\d+, data\.buffer_px=-?\d+"):
         load(scene, cache_dir, **sizes)
+
+
+def test_dates_of_one_place_are_cut_and_split_alike(tmp_path: Path, write_raster: Callable[..., Path]) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        write_raster(tmp_path / f"date_{number}.tif", rng.integers(1, 200, (3, 96, 96)).astype(np.uint8))
+    write_raster(tmp_path / "land.tif", rng.integers(0, 2, (1, 96, 96)).astype(np.uint8))
+    where = {"images": "date_{case}.tif", "masks": "land.tif", "block_px": SIDE, "buffer_px": BUFFER}
+    data = RastersData(root=str(tmp_path), cache_dir=str(tmp_path / "cache"), **where).load()
+    places = [{record.id[1:] for record in data.records[split]} for split in ("train", "val", "test")]
+    assert sum(map(len, places)) == len(set.union(*places)) == 9 and all(places)
+    assert [len(data.records[split]) for split in ("train", "val", "test")] == [3 * len(place) for place in places]

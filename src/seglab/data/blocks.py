@@ -59,8 +59,13 @@ class Box:
 
     @property
     def id(self) -> str:
-        """Name of the block as a case and as a group."""
+        """Name of the block as a case."""
         return f"{self.scene.id}-r{self.row}c{self.column}"
+
+    @property
+    def group(self) -> str:
+        """What is split: the same place in all scenes of a group, such as several dates."""
+        return f"{self.scene.group}-r{self.row}c{self.column}"
 
     def touches(self, other: "Box") -> bool:
         """Whether two blocks of one scene are neighbours, also over a corner."""
@@ -103,13 +108,13 @@ class BlockStore(Store):
         """The same blocks, those of training without the strip beside blocks of other splits.
 
         Args:
-            trained: names of the blocks of training.
+            trained: groups of the blocks of training.
             buffer_px: width of the strip.
         """
-        others = [box for name, box in self.boxes.items() if name not in trained]
+        others = [box for box in self.boxes.values() if box.group not in trained]
         boxes = (
-            _trimmed(box, [other for other in others if box.touches(other)], buffer_px) if name in trained else box
-            for name, box in self.boxes.items()
+            _trimmed(box, [other for other in others if box.touches(other)], buffer_px) if box.group in trained else box
+            for box in self.boxes.values()
         )
         return BlockStore(self.scenes, boxes, self.clip)
 
@@ -130,7 +135,7 @@ class BlockStore(Store):
             yield replace(
                 box.scene,
                 id=box.id,
-                group=box.id,
+                group=box.group,
                 shape=(*box.scene.shape[:2], *size),
                 class_pixels=tuple(facts["class_pixels"]),
                 moments=moments,
@@ -159,9 +164,9 @@ def cut_scenes(scenes: Store, blocks: Blocks, clip: Clip) -> BlockStore:
 def splits_of_scenes(store: BlockStore, splits: Mapping[str, tuple[str, ...]]) -> dict[str, set[str]]:
     """The splits in which each scene has blocks."""
     found: dict[str, set[str]] = {record.id: set() for record in store.scenes.records}
-    for split, names in splits.items():
-        for name in names:
-            found[store.boxes[name].scene.id].add(split)
+    of_group = {name: split for split, names in splits.items() for name in names}
+    for box in store.boxes.values():
+        found[box.scene.id].add(of_group[box.group])
     return found
 
 

@@ -144,10 +144,10 @@ class Classes:
             lookup[list(values)] = index
         lookup[list(self.ignored)] = IGNORE_INDEX
         if stored.size and not 0 <= stored.min() <= stored.max() <= HIGHEST:
-            raise self._unknown(stored[(stored < 0) | (stored > HIGHEST)], file)
+            raise self._unknown(stored, (stored < 0) | (stored > HIGHEST), file)
         classes: NDArray[np.uint8] = lookup[stored]
         if (classes == _UNKNOWN).any():
-            raise self._unknown(stored[classes == _UNKNOWN], file)
+            raise self._unknown(stored, classes == _UNKNOWN, file)
         return classes
 
     @property
@@ -155,15 +155,17 @@ class Classes:
         """Values that are labelled as each class: those that no later one has."""
         return tuple(values.difference(*self.values[index + 1 :]) for index, values in enumerate(self.values))
 
-    def _unknown(self, stored: NDArray[Any], file: Path) -> DataError:
-        found, counts = np.unique(stored, return_counts=True)
+    def _unknown(self, stored: NDArray[Any], is_unknown: NDArray[np.bool_], file: Path) -> DataError:
+        found, counts = np.unique(stored[is_unknown], return_counts=True)
+        all_values = shorten(map(str, np.unique(stored).tolist()))
         declared = ", ".join(f"{name}={_shown(values)}" for name, values in zip(self.names, self.values, strict=True))
         ignored = f"; ignored: {_shown(self.ignored)}" if self.ignored else ""
         return DataError(
             f"{file} holds mask values that no class has",
             given=shorten(f"{value} ({n} pixels)" for value, n in zip(found.tolist(), counts.tolist(), strict=True)),
             allowed=f"{declared}{ignored}",
-            fix=f"correct the mask, or declare all values as in {_EXAMPLE}; data.ignore=[255] ignores one",
+            fix=f"correct the mask, or declare all its values ({all_values}) as in {_EXAMPLE}; data.ignore=[255] "
+            "ignores one",
         )
 
 

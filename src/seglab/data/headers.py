@@ -14,7 +14,7 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
 from seglab.data.findings import notice
-from seglab.data.formats import photo, raster, volumes
+from seglab.data.formats import array_bands, photo, raster, volumes
 from seglab.spec import IGNORE_INDEX, Case, Kind
 
 MIN_ZEROS = 0.01
@@ -76,6 +76,8 @@ def read_header(file: Path, kind: Kind) -> Header:
     if is_picture(file, kind):
         with Image.open(file) as picture:
             return Header(picture.mode, picture.size[::-1])
+    if kind == "raster" and array_bands.is_array(file):
+        return Header(*array_bands.stored_as(file))
     if volumes.is_volume(file):
         geometry = volumes.read_geometry(file, channels=True)
         axes = "" if geometry.affine is None else "".join(_orientations.aff2axcodes(np.asarray(geometry.affine)))

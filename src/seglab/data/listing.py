@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seglab.data.classes import Classes
@@ -37,7 +37,8 @@ class Patterns:
 
     Args:
         images: pattern below the root.
-        masks: pattern with the same fields or some of them.
+        masks: pattern with the same fields or some of them; equal to `images` where a file holds both. A single file
+            is the mask of all images, which are then one group, as they show the same place.
         channels: what `{channel}` stands for in `images`, in the order of the channels; empty for one file per case.
         suffixes: endings that are read.
         what: what an image is called in messages.
@@ -74,7 +75,10 @@ class Patterns:
         """
         image_pattern, mask_pattern = self._pattern("images"), self._pattern("masks")
         masks = mask_pattern.find(root, reads)
-        fields = {file: found for file, found in image_pattern.find(root, reads).items() if file not in masks}
+        holds_both = self.images == self.masks
+        fields = {
+            file: found for file, found in image_pattern.find(root, reads).items() if holds_both or file not in masks
+        }
         common = [name for name in ("case", *image_pattern.fields) if name == "case" or name in mask_pattern.fields]
         common = [name for name in dict.fromkeys(common) if name != "channel"]
         keys = {file: "/".join(found[name] for name in common) for file, found in (fields | masks).items()}
@@ -89,15 +93,21 @@ class Patterns:
             )
         place = {tuple(found.items()): file for file, found in fields.items()}
         others = {image: [place.get(key) for key in self._further(fields[image])] for image in first}
+        is_shared = mask_pattern.is_one_file and len(masks) == 1
         findings = Findings()
         with findings.noting():
             named = {image: zip(self.channels[1:], files, strict=True) for image, files in others.items()}
             missing = [f"{image.name}: no {name}" for image, each in named.items() for name, file in each if not file]
             check_present(missing, "data.channels", root)
         with findings.noting():
-            pairs = pair_files(first, list(masks), key=keys.__getitem__)
+            if is_shared:
+                pairs = [("", image, mask) for image in first for mask in masks]
+            else:
+                pairs = pair_files(first, first if holds_both else list(masks), key=keys.__getitem__)
         findings.settle()
         cases = [_case(fields[image], image, mask, tuple(filter(None, others[image]))) for _, image, mask in pairs]
+        if is_shared and "group" not in image_pattern.fields:
+            cases = [replace(case, group=case.mask_file.stem) for case in cases]
         return Listed(cases, None, self.channels)
 
     def _further(self, fields: Mapping[str, str]) -> list[tuple[tuple[str, str], ...]]:

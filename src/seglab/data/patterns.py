@@ -39,6 +39,8 @@ class Pattern:
             )
         self.any_ending = text.endswith(".*")
         self.fields = tuple(dict.fromkeys(token[1] for token in tokens if token[1]))
+        self.is_one_file = not any(any(token.groups()[:4]) for token in tokens) and not self.any_ending
+        """Whether only one file can match."""
         self.regex = re.compile("".join(_expressions(tokens, channels)))
         self.glob = _glob(tokens) + ("*" if self.any_ending and not _glob(tokens).endswith("*") else "")
 

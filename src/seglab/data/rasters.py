@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.classes import BINARY
-from seglab.data.formats import photo, photo_labels, raster, raster_labels
+from seglab.data.formats import array_bands, photo, photo_labels, raster, raster_labels
 from seglab.data.listed import OwnData
 from seglab.data.module import SegmentationData
 from seglab.data.phantoms import scenes
@@ -77,17 +77,34 @@ class RasterData(SegmentationData):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RastersData(OwnData, RasterData):
-    """Anybody's rasters: GeoTIFF of any band count, or pictures, with masks of class values or of class colours.
+    """Anybody's rasters: GeoTIFF of any band count, NumPy files or pictures, with masks of class values or colours.
 
     GeoTIFF masks hold values in one band and lie on the grid of their image; their nodata is ignored. Pictures hold
     values, or colours where the classes are declared by colour. Several files of one case are joined as bands.
     """
 
     dataset: ClassVar[str] = "rasters"
+    suffixes = (*RasterData.suffixes, *array_bands.SUFFIXES)
+
+    def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
+        """Read a GeoTIFF, a NumPy file or a picture: (C, 1, H, W); pixels without data are set to 0."""
+        if array_bands.is_array(file):
+            return *array_bands.read_bands(file), (1.0, 1.0, 1.0)
+        return super().read_image(file)
+
+    def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
+        """Write a .npz for a NumPy file, else as other rasters."""
+        if not array_bands.is_array(like):
+            return super().write_labels(labels, like, target_stem, spec)
+        target = target_stem.with_name(f"{target_stem.name}.npz")
+        array_bands.write_labels(labels, target, mask_values=spec.mask_values)
+        return target
 
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read values or colours by the declared classes; nodata of image and mask is ignored."""
         file = case.mask_file
+        if array_bands.is_array(file):
+            return self.coding.indices(array_bands.read_values(file), file)
         if self.coding.in_colors:
             return photo_labels.read_color_mask(file, self.coding.table)
         if not is_geotiff(file):

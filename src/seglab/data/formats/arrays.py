@@ -19,6 +19,9 @@ from seglab.spec import Geometry
 
 SUFFIXES = (".npz", ".npy")
 IMAGE, MASK, AFFINE, SPACING = "image", "mask", "affine", "spacing"
+NAMES = {"image": IMAGE, "img": IMAGE, "mask": MASK, "msk": MASK, "label": MASK, "affine": AFFINE, "spacing": SPACING}
+"""What arrays of a .npz are called; of two names for one thing the first counts."""
+
 _BROKEN = (
     OSError,
     EOFError,
@@ -51,7 +54,7 @@ def read_volume(path: Path) -> tuple[NDArray[Any], Geometry]:
     Raises:
         DataError: broken or cut file, objects, not 3-D, NaN or infinite voxels, impossible geometry.
     """
-    parts = _load(path)
+    parts = load(path)
     stored, geometry = _part(parts, IMAGE, path), _geometry(parts, path)
     grid.check_finite(stored, path)
     return grid.to_reading_order(grid.native(stored), geometry)[None], geometry
@@ -63,7 +66,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: as `read_volume`, and values that are no integers from 0 to 255.
     """
-    parts = _load(path)
+    parts = load(path)
     stored = _part(parts, MASK, path)
     grid.check_finite(stored, path)
     return grid.to_reading_order(grid.as_labels(stored, path), _geometry(parts, path))
@@ -75,7 +78,7 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         DataError: as `read_volume`.
     """
-    return _geometry(_load(path), path)
+    return _geometry(load(path), path)
 
 
 def write_labels(labels: NDArray[np.uint8], geometry: Geometry, target: Path) -> None:
@@ -97,7 +100,12 @@ def write_labels(labels: NDArray[np.uint8], geometry: Geometry, target: Path) ->
         np.savez_compressed(stream, mask=stored, affine=np.asarray(geometry.affine))
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
+def load(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file by what they are, one of `NAMES`; that of a .npy as image and as mask.
+
+    Raises:
+        DataError: broken or cut file, or objects in it.
+    """
     check_file(path, SUFFIXES)
     try:
         if path.suffix.lower() == ".npy":
@@ -106,8 +114,8 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
                 return {IMAGE: alone, MASK: alone}  # whichever it is
         with zipfile.ZipFile(path) as archive:
             members = {name.removesuffix(".npy"): info for name, info in archive.NameToInfo.items()}
-            wanted = {name: members[name] for name in (IMAGE, MASK, AFFINE, SPACING) if name in members}
-            return {name: _member(archive, info) for name, info in wanted.items()}
+            wanted = {what: members[name] for name, what in reversed(NAMES.items()) if name in members}
+            return {what: _member(archive, info) for what, info in wanted.items()}
     except _BROKEN as error:
         raise DataError(
             f"{path} cannot be read as NumPy arrays",
