@@ -107,3 +107,20 @@ def test_a_part_of_a_volume_is_found_and_its_wrong_origin_measured(nested: Path,
     assert pair.slices == tuple((z, z + 3) for z in range(5))
     (finding,) = [each for each in survey(store, data) if "lies elsewhere" in each.what]
     assert finding.value == "15 mm from volume-1.nii (group 1), slices 4 to 8 of 10"
+
+
+def test_of_slices_that_look_alike_the_right_one_is_told(tmp_path: Path, write_nifti: Callable[..., Path]) -> None:
+    rng = np.random.default_rng(0)
+    coarse = cv2.GaussianBlur(rng.normal(size=(64, 64)), (0, 0), 8)[..., None] * 20_000
+    fine = cv2.GaussianBlur(rng.normal(size=(64, 64, 12)), (0, 0), 1)
+    drift = np.cumsum(fine, axis=2) / np.sqrt(np.arange(1, 13))  # each slice is much like its neighbours
+    voxels = (coarse + 300 * drift).astype(np.int16)
+    for number, part in ((1, voxels), (2, voxels[..., 4:9])):
+        write_nifti(tmp_path / f"volume-{number}.nii", part)
+        write_nifti(tmp_path / f"segmentation-{number}.nii", (part > 0).astype(np.uint8))
+    data = LitsData(root=str(tmp_path), cache_dir=str(tmp_path), check_hu=False)
+    store = Preparation(source=data, folder=tmp_path / "prepared").store(data.find_cases(tmp_path))
+    hashes = store.signs("volume-1")
+    assert (hashes[:-1] * hashes[1:]).sum(axis=1).max() == 63  # some neighbours have equal signs
+    (pair,) = duplicates(store)
+    assert pair.slices == tuple((z, z + 4) for z in range(5))

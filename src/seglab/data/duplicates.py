@@ -29,6 +29,9 @@ FINE_SIDE, BLUR_PX = 64, 3.0
 N_PROBES = 8
 """Slices of a volume that are looked for in the others."""
 
+N_PLACES = 16
+"""Slices that look most like a probe, of which the fine structure tells the right one from its neighbours."""
+
 BLOCK = 4096
 
 
@@ -79,7 +82,11 @@ def _found(store: Store) -> Iterator[Pair]:
 def _candidates(
     records: Sequence[Record], hashes: dict[str, NDArray[np.int8]]
 ) -> dict[tuple[str, str], list[tuple[int, int]]]:
-    """Slices that look alike, for each pair of cases; the probes are those of the case with fewer slices."""
+    """Slices that look alike, for each pair of cases; the probes are those of the case with fewer slices.
+
+    Returns:
+        (slice of the first, slice of the second) for each pair of ids, of each first one up to `N_PLACES`.
+    """
     probes = [(record, place) for record in records for place in _probes(hashes[record.id])]
     slices = [(record, place) for record in records for place in range(len(hashes[record.id]))]
     if not probes:
@@ -87,15 +94,14 @@ def _candidates(
     rank = {record.id: (len(hashes[record.id]), number) for number, record in enumerate(records)}
     wanted = np.stack([hashes[record.id][place] for record, place in probes])
     given = np.concatenate([hashes[record.id] for record in records])
-    best: dict[tuple[str, str, int], tuple[int, int]] = {}
+    found: dict[tuple[str, str, int], list[tuple[int, int]]] = {}
     for row, column, agreement in _hits(wanted, given):
         (one, probe), (other, place) = probes[row], slices[column]
         if rank[one.id] < rank[other.id]:
-            key = one.id, other.id, probe
-            best[key] = max(best.get(key, (-1, 0)), (agreement, place))
+            found.setdefault((one.id, other.id, probe), []).append((-agreement, place))
     alike: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for (one_id, other_id, probe), (_, place) in sorted(best.items()):
-        alike.setdefault((one_id, other_id), []).append((probe, place))
+    for (one_id, other_id, probe), places in sorted(found.items()):
+        alike.setdefault((one_id, other_id), []).extend((probe, place) for _, place in sorted(places)[:N_PLACES])
     return alike
 
 
@@ -125,18 +131,18 @@ def _variants(hashes: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
 def _compared(
     store: Store, one: Record, other: Record, places: Sequence[tuple[int, int]], *, n_probes: int
 ) -> Pair | None:
-    """The pair, when the fine structure of at least half of the probes agrees."""
+    """The pair, when the fine structure of at least half of the probes agrees; of several slices the likest is it."""
     images = store.image(one.id), store.image(other.id)
-    proven = []
+    best: dict[int, tuple[float, bool, int]] = {}
     for mine, its in places:
         fine = [_fine(next(planes(image[:, z : z + 1]))) for image, z in zip(images, (mine, its), strict=True)]
         agreement, is_turned = _fine_agreement(*fine)
-        if agreement >= MIN_AGREEMENT:
-            proven.append(((mine, its), is_turned))
-    if len(proven) * 2 < n_probes:
+        if agreement > best.get(mine, (MIN_AGREEMENT, False, 0))[0]:
+            best[mine] = agreement, is_turned, its
+    if len(best) * 2 < n_probes:
         return None
-    mirrored = sum(is_turned for _, is_turned in proven) * 2 > len(proven)
-    slices = tuple(pair for pair, _ in proven)
+    mirrored = sum(is_turned for _, is_turned, _ in best.values()) * 2 > len(best)
+    slices = tuple((mine, its) for mine, (_, _, its) in best.items())
     same_mask = None if mirrored else _same_mask(store, one, other, slices)
     return Pair(one.id, other.id, one.group == other.group, mirrored, same_mask, slices)
 

@@ -3,7 +3,6 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
 from pathlib import Path
 from statistics import median
 
@@ -37,6 +36,8 @@ BETTER, ENOUGH = 2.0, 0.05
 
 ODD_SHARE = 0.25
 Records = Sequence[Record]
+Placed = tuple[Record, tuple[float, float, float, float]]
+"""A raster and its west, south, east and north end."""
 
 
 def survey(store: Store, source: DataSource) -> list[Finding]:
@@ -118,7 +119,7 @@ def _places(records: Records) -> Iterator[Finding]:
 
 def _overlaps(records: Records) -> Iterator[Finding]:
     placed = [(record, _bounds(record)) for record in records if record.header.crs]
-    for (one, a), (other, b) in combinations(placed, 2):
+    for (one, a), (other, b) in _beside(placed):
         width, height = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
         if one.group == other.group or one.header.crs != other.header.crs or min(width, height) <= 0:
             continue
@@ -127,6 +128,19 @@ def _overlaps(records: Records) -> Iterator[Finding]:
             value = f"{share:.0%} of the smaller lies on {Path(other.image_file).name}"
             fix = "put both into one group, or the test is seen in training"
             yield Finding("warning", "overlaps a raster of another group on the ground", value, fix, one.image_file)
+
+
+def _beside(placed: Sequence[Placed]) -> Iterator[tuple[Placed, Placed]]:
+    """Pairs whose ranges from west to east meet, in the order of the records; others need not be compared."""
+    order = sorted(range(len(placed)), key=lambda number: placed[number][1][0])
+    pairs = []
+    for rank, one in enumerate(order):
+        for other in order[rank + 1 :]:
+            if placed[other][1][0] >= placed[one][1][2]:
+                break
+            pairs.append((min(one, other), max(one, other)))
+    for one, other in sorted(pairs):
+        yield placed[one], placed[other]
 
 
 def _bounds(record: Record) -> tuple[float, float, float, float]:
