@@ -1,11 +1,12 @@
 """prepare on a phantom LiTS: time, peak memory and size of the store, and what kill -9 at random moments leaves.
 
-    python benchmarks/prepare.py <folder> [--volumes 20] [--shape 512 512 200] [--kills 10] [--workers 2]
+    python benchmarks/prepare.py <folder> [--volumes 20] [--shape 512 512 200] [--kills 10] [--first 0] [--workers 2]
 
-The volumes are written into <folder>/raw once and used again by the next run. Each is noise around organs of constant
-HU, so it compresses like a CT. Goals: at most one volume at a time in each worker, that is 8 bytes a voxel (what the
-reader, the mask and the checks of one case need) beside the interpreter; the store at most half as large as the voxels;
-after every kill and start the same store, byte for byte. Time is told, as it depends on the machine.
+The volumes are written into <folder>/raw once, unpacked as LiTS is published, and used again by the next run. Each is
+noise around organs of constant HU, so it compresses like a CT. Goals: at most one volume at a time in each worker, that
+is 8 bytes a voxel (what the reader, the mask and the checks of one case need) beside the interpreter; the store at most
+half as large as the voxels; after every kill and start the same store, byte for byte. Time is told, as it depends on
+the machine. Where ten kills take too long at once, --kills 5 and --kills 5 --first 5 are the same ten.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, default=20)
     parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 200), help="columns, rows, slices")
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="number of the first kill, which draws its moment")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     raw = given.folder / f"raw-{'x'.join(map(str, given.shape))}"
@@ -47,9 +49,9 @@ def main() -> None:
     share = size_of(whole / "prepared" / "entries") / (given.volumes * n_voxels * 3)  # int16 and uint8
     allowed_mb = INTERPRETER_MB + BYTES_PER_VOXEL * n_voxels / 1e6
     print(f"{given.volumes} volumes in {seconds:.0f} s, {seconds / given.volumes:.1f} s each, {given.workers} workers")
-    print(f"largest process {peak_mb:.0f} MB, store {share:.2f} of the voxels")
+    print(f"largest process {peak_mb:.0f} MB, store {share:.2f} of the voxels", flush=True)
     wanted, same, left = contents(whole / "prepared"), 0, 0
-    for number in range(given.kills):
+    for number in range(given.first, given.first + given.kills):
         is_same, n_left = killed(raw, given.folder / "killed", seconds, number, given.workers, wanted)
         same, left = same + is_same, left + n_left
     finish(
@@ -65,13 +67,13 @@ def main() -> None:
 def write_volumes(raw: Path, n_volumes: int, shape: tuple[int, ...]) -> None:
     """Write what is not there yet: a body with organs, and noise of one field for all volumes."""
     raw.mkdir(parents=True, exist_ok=True)
-    if (raw / f"segmentation-{n_volumes - 1}.nii.gz").is_file():
+    if (raw / f"segmentation-{n_volumes - 1}.nii").is_file():
         return
     places = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True)
     noise = np.random.default_rng(0).integers(-25, 25, shape, dtype=np.int16)
     affine = np.diag([-0.8, -0.8, 1.5, 1.0])
     for number in range(n_volumes):
-        if (raw / f"segmentation-{number}.nii.gz").is_file():
+        if (raw / f"segmentation-{number}.nii").is_file():
             continue
         rng = np.random.default_rng(number + 1)
         soft = gaussian_filter(rng.normal(size=[-(-n // 16) for n in shape]), 1.0)
@@ -83,22 +85,20 @@ def write_volumes(raw: Path, n_volumes: int, shape: tuple[int, ...]) -> None:
         hu = np.where(body, 20 + 120 * coarse, -1000) + 60 * (mask > 0) - 40 * (mask == 2)
         image = np.clip(hu + np.roll(noise, number * 7, axis=0), -1024, 3071).astype(np.int16)
         for name, array in (("volume", image), ("segmentation", mask)):
-            target = raw / f"{name}-{number}.nii.gz"
-            nib.openers.Opener.default_compresslevel = 1
-            nib.save(nib.Nifti1Image(array, affine), raw / f"part-{name}.nii.gz")
-            (raw / f"part-{name}.nii.gz").rename(target)
+            nib.save(nib.Nifti1Image(array, affine), raw / f"part-{name}.nii")
+            (raw / f"part-{name}.nii").rename(raw / f"{name}-{number}.nii")
         print(f"wrote volume {number + 1} of {n_volumes}", flush=True)
 
 
 def start(raw: Path, cache: Path, workers: int) -> "subprocess.Popen[bytes]":
-    """`python src/prepare.py` in a group of its own."""
+    """`python src/prepare.py` in a process group of its own."""
     overrides = ["data=lits", f"data.root={raw}", f"paths.cache_dir={cache}", f"n_workers={workers}"]
     fractions = ["data.val_fraction=0", "data.test_fraction=0"]
     return subprocess.Popen(
         [sys.executable, str(ROOT / "src" / "prepare.py"), *overrides, *fractions],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,
     )
 
 
@@ -148,7 +148,10 @@ def killed(
     code = start(raw, cache, workers).wait()
     found = contents(cache / "prepared")
     left = len(list((cache / "prepared" / "entries").glob(".part-*")))
-    print(f"killed after {moment:.1f} s with {done} cases done: exit code {code}, same store: {found == wanted}")
+    print(
+        f"killed after {moment:.1f} s with {done} cases done: exit code {code}, same store: {found == wanted}",
+        flush=True,
+    )
     return code == 0 and found == wanted, left
 
 

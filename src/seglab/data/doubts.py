@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.findings import notice
+from seglab.data.integrity import count_values
 from seglab.data.source import DataSource
 from seglab.spec import IGNORE_INDEX, Case
 
@@ -57,7 +58,7 @@ def constant_channels(image: NDArray[Any], file: Path) -> None:
 
 def shares(mask: NDArray[np.uint8], file: Path, *, has_background: bool) -> None:
     """Tell of masks without foreground, with nothing else, or with much that is ignored."""
-    counts = np.bincount(mask.ravel(), minlength=256)
+    counts = count_values(mask)
     n_ignored, n_counted = int(counts[IGNORE_INDEX]), mask.size - int(counts[IGNORE_INDEX])
     if n_ignored:
         notice(
@@ -96,8 +97,7 @@ def padding(image: NDArray[Any], file: Path) -> None:
 def in_air(image: NDArray[Any], mask: NDArray[np.uint8], file: Path, classes: Sequence[str]) -> None:
     """Warn of classes that lie mostly in the air around the body."""
     is_air = image < AIR_HU
-    whole = np.bincount(mask.ravel(), minlength=256)
-    aired = np.bincount(mask[is_air], minlength=256)
+    whole, aired = count_values(mask), count_values(mask[is_air])
     for index in range(1, len(classes)):
         if whole[index] and aired[index] > MAX_IN_AIR * whole[index]:
             notice(

@@ -16,6 +16,7 @@ AFFINE_TOLERANCE = 1e-3
 """Largest difference of two affines that still count as equal, as a share of the voxel size."""
 
 N_SHOWN, N_MISSING_SHOWN = 5, 40
+BLOCK = 1 << 20
 
 _orientations: Any = nib.orientations  # untyped
 
@@ -34,7 +35,7 @@ def check_mask_values(
     Raises:
         DataError: names the values and how many pixels have each.
     """
-    counts = np.bincount(mask.ravel(), minlength=256)
+    counts = count_values(mask)
     unknown = [int(value) for value in np.flatnonzero(counts) if value not in allowed]
     if unknown:
         raise DataError(
@@ -43,6 +44,15 @@ def check_mask_values(
             allowed=f"{sorted(allowed)}; classes: {', '.join(f'{i}={name}' for i, name in enumerate(class_names))}",
             fix="correct the mask, or declare the value in the data configuration",
         )
+
+
+def count_values(values: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often each value from 0 to 255 occurs; in parts, as counting takes eight bytes for each pixel at hand."""
+    flat = values.ravel()
+    counts = np.zeros(256, np.int64)
+    for start in range(0, flat.size, BLOCK):
+        counts += np.bincount(flat[start : start + BLOCK], minlength=256)
+    return counts
 
 
 def check_same_size(image_shape: Sequence[int], mask_shape: Sequence[int], image_file: Path, mask_file: Path) -> None:

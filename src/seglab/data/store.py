@@ -231,10 +231,14 @@ def some_places(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.int32]:
     """Evenly chosen pixels of each class of a (D, H, W) mask, ordered by class; (n, 4): class, z, y, x."""
     rows = [np.empty((0, 4), np.int32)]
     for label in range(num_classes):
-        pixels = np.flatnonzero(mask == label)
-        picked = pixels[np.linspace(0, len(pixels) - 1, min(len(pixels), N_FOREGROUND)).astype(int)]
-        places = np.unravel_index(picked, mask.shape)
-        rows.append(np.column_stack([np.full(len(picked), label), *places]).astype(np.int32))
+        ends = np.cumsum([np.count_nonzero(plane == label) for plane in mask])
+        picked = np.linspace(0, ends[-1] - 1, min(int(ends[-1]), N_FOREGROUND)).astype(int)
+        for depth, numbers in enumerate(np.split(picked, np.searchsorted(picked, ends))[: len(mask)]):
+            if len(numbers):  # slice by slice: numbers of all voxels would take eight times the room of the mask
+                pixels = np.flatnonzero(mask[depth] == label)
+                places = np.unravel_index(pixels[numbers - (ends[depth] - len(pixels))], mask.shape[1:])
+                columns = [np.full(len(numbers), label), np.full(len(numbers), depth), *places]
+                rows.append(np.column_stack(columns).astype(np.int32))
     return np.concatenate(rows)
 
 
