@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_jobs import composed
+from run_jobs import TINY_CRACK, composed, train_in
 
+from seglab.data.crack import CrackData
 from seglab.data.findings import FaultsError
 from seglab.errors import ConfigError, DataError
+from seglab.run.data_report import doubts
 from seglab.run.prepare import prepare
 
 
@@ -105,3 +107,38 @@ def test_a_download_shows_its_licence_first(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no official archive for data=em"):
         prepared("data=em", f"data.root={tmp_path / 'em'}", "data.download=true")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def copied_root(crack_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photos and a copy of one of them as a photo of its own."""
+    root = tmp_path_factory.mktemp("copied") / "raw"
+    shutil.copytree(crack_root, root)
+    for folder in ("images", "masks"):
+        shutil.copy(root / folder / "photo_00_0.png", root / folder / "other.png")
+    with (root / "groups.csv").open("a") as stream:
+        stream.write("other.png,other\n")
+    return root
+
+
+def test_warnings_are_counted_in_one_line_that_leads_to_the_report(copied_root: Path, tmp_path: Path) -> None:
+    where = {"root": str(copied_root), "cache_dir": str(tmp_path)}
+    line = doubts(CrackData(**where, on_leak="warn").load())
+    assert line is not None and line.startswith(
+        "1 warning(s) about the data: shows the same as an image of another group"
+    )
+    assert line.endswith("type python src/prepare.py with the same data=... for the report")
+    prepared("data=crack", f"data.root={copied_root}", f"paths.cache_dir={tmp_path}", "data.on_leak=warn")
+    told = doubts(CrackData(**where, on_leak="warn").load())
+    assert told is not None and Path(told.rpartition("; ")[2]).is_file()
+
+
+def test_sound_data_needs_no_line(crack_root: Path, cache_dir: Path) -> None:
+    assert doubts(CrackData(root=str(crack_root), cache_dir=str(cache_dir)).load()) is None
+
+
+@pytest.mark.slow
+def test_a_training_starts_with_that_line(copied_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    where = [f"data.root={copied_root}", f"paths.cache_dir={tmp_path / 'cache'}", "data.on_leak=warn"]
+    train_in(tmp_path / "run", *TINY_CRACK, "data=crack", *where, "trainer.max_epochs=1", "logger=[]")
+    assert sum("1 warning(s) about the data" in record.message for record in caplog.records) == 1

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from seglab import __version__
+from seglab.data.contents import key_of
 from seglab.data.findings import SEVERITIES, FaultsError, Finding
+from seglab.data.integrity import shorten
 from seglab.data.module import PHANTOM, SegmentationData
 from seglab.data.store import ENTRIES, Record, Store
 from seglab.data.survey import survey
@@ -18,6 +20,27 @@ from seglab.errors import SeglabError
 from seglab.spec import Case
 
 Report = dict[str, Any]
+PAGE = "report.html"
+
+
+def report_dir(data: SegmentationData) -> Path:
+    """Folder of the report of the data at this root; the next one replaces it."""
+    return Path(data.cache_dir) / "reports" / f"{data.dataset}-{key_of(str(Path(data.root).absolute()))}"
+
+
+def doubts(data: SegmentationData) -> str | None:
+    """One line about the warnings that preparing has found, None when there are none.
+
+    Args:
+        data: after `load`.
+    """
+    found = Counter(each.what for each in survey(data.prepared, data) if each.severity == "warning")
+    if not found:
+        return None
+    page = report_dir(data) / PAGE
+    where = page if page.is_file() else "type python src/prepare.py with the same data=... for the report"
+    kinds = shorten(f"{what} ({n})" for what, n in found.most_common())
+    return f"{found.total()} warning(s) about the data: {kinds}; {where}"
 
 
 def describe(data: SegmentationData, failure: SeglabError | None) -> tuple[Report, Store | None]:
@@ -30,7 +53,8 @@ def describe(data: SegmentationData, failure: SeglabError | None) -> tuple[Repor
     cases, refused = data.cases, data.preparation.refused if data.cases else {}
     store = data.store if failure is None else data.preparation.remaining(cases) if cases else None
     splits = data.splits if failure is None else {}
-    findings = [*_errors(refused, cases, failure), *([] if store is None else survey(store, data))]
+    whole = store if failure is not None else data.prepared  # as files, where the store cuts them into blocks
+    findings = [*_errors(refused, cases, failure), *([] if whole is None else survey(whole, data))]
     report = {
         "data": data.dataset,
         "kind": data.kind,

@@ -19,6 +19,7 @@ from seglab.callbacks.stop import StopOnSignal, Stopped
 from seglab.errors import ConfigError
 from seglab.run.build import Config, Run, build
 from seglab.run.checkpoint import find_checkpoint, load_weights
+from seglab.run.data_report import doubts
 from seglab.run.engine import Engine
 from seglab.run.first import first_network
 from seglab.run.folder import occupied
@@ -190,9 +191,11 @@ def listening(run: Run) -> AbstractContextManager[None]:
 
 
 def begin(run: Run, run_dir: Path) -> None:
-    """Write run.json and split.json, or note in run.json that the run is resumed."""
+    """Write run.json and split.json, or note in run.json that the run is resumed; tell of doubts about the data."""
     if not is_main_process():
         return
+    if (line := doubts(run.data)) is not None:
+        log.warning(line)
     if run.config["resume"]:
         note_resume(run_dir, run.config)
     else:

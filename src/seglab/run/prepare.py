@@ -12,7 +12,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from seglab.data.contents import key_of
 from seglab.data.module import SegmentationData
 from seglab.data.official import check_license, choose, fetch, official_archives
 from seglab.data.preview import preview
@@ -21,7 +20,7 @@ from seglab.errors import ConfigError, SeglabError
 from seglab.files import write_text
 from seglab.run.data_page import size, write_page
 from seglab.run.data_pictures import pictures
-from seglab.run.data_report import describe
+from seglab.run.data_report import PAGE, describe, report_dir
 from seglab.run.data_screen import progress_bar, show_report, show_shelf
 from seglab.run.make import make
 
@@ -68,7 +67,7 @@ def prepare_data(cfg: DictConfig, console: Console) -> None:
         fetch_data(data, wanted, Path(cfg.paths.cache_dir), console)
     data.n_readers = cfg.n_workers
     failure = load(data, console)
-    output = Path(cfg.report_dir or report_dir(data, Path(cfg.paths.cache_dir)))
+    output = Path(cfg.report_dir or report_dir(data))
     write_report(data, failure, output, console)
     if failure is not None:
         raise failure
@@ -102,18 +101,13 @@ def load(data: SegmentationData, console: Console) -> SeglabError | None:
     return None
 
 
-def report_dir(data: SegmentationData, cache_dir: Path) -> Path:
-    """Folder of the report of the data at this root; the next one replaces it."""
-    return cache_dir / "reports" / f"{data.dataset}-{key_of(str(Path(data.root).absolute()))}"
-
-
 def write_report(data: SegmentationData, failure: SeglabError | None, output: Path, console: Console) -> None:
     """Show what was found, and write report.json and report.html."""
     report, store = describe(data, failure)
     write_text(output / "report.json", json.dumps(report, indent=1) + "\n")
-    write_page(report, [] if store is None else pictures(data, store), output / "report.html")
+    write_page(report, [] if store is None else pictures(data, store), output / PAGE)
     show_report(report, console)
-    console.print(f"report      {output / 'report.html'}", soft_wrap=True)
+    console.print(f"report      {output / PAGE}", soft_wrap=True)
 
 
 def list_prepared(cfg: DictConfig, console: Console) -> None:
