@@ -63,6 +63,7 @@ def main() -> None:
             rows += [[title, name, f"{1e3 * median(each):.2f}", f"{ratios[name]:.1f}"] for name, each in times.items()]
             figures |= judged(title, ratios, size, elastic)
     print(table(["case", "library", "ms per sample", "of seglab's time"], rows))
+    print(f"{OURS} adds noise from a pool that all samples share; the others draw it for every pixel, as {FRESH} does")
     finish(figures)
 
 

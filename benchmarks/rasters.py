@@ -3,8 +3,9 @@
 python benchmarks/rasters.py
 
 A synthetic scene of 10,000 x 10,000 pixels in three bands, written tiled and striped with deflate (predictor 2) and
-prepared; random windows of 512 x 512 at any offset, files kept open, one thread, all in the page cache. Photos of
-1024 x 1024. Image alone, as arrays. The ways take turns; the last line is {name: {value, goal, ok}}.
+prepared; random windows of 512 x 512 at any offset, files kept open, one thread, all in the page cache. GDAL keeps 16
+MB of decoded blocks: by default it would keep this whole scene, which it cannot of a data set. Photos of 1024 x 1024.
+Image alone, as arrays. The ways take turns; the last line is {name: {value, goal, ok}}.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from runs import finish, table
 from seglab.data.arrays import open_array, read_box
 from seglab.data.store import Layout, Sample, write_entry
 
-WINDOW = 512
+WINDOW, CACHE_MB = 512, 16
 LAYOUTS = {
     "tiled deflate": {"tiled": True, "blockxsize": 256, "blockysize": 256},
     "striped deflate": {"tiled": False},
@@ -45,7 +46,9 @@ def main() -> None:
     cv2.setNumThreads(1)
     folder = Path(tempfile.mkdtemp(prefix="seglab-rasters-"))
     try:
-        times = windows(folder, given.side, given.rounds, given.reads) | photos(folder, given.rounds, given.reads)
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+            times = windows(folder, given.side, given.rounds, given.reads)
+        times |= photos(folder, given.rounds, given.reads)
     finally:
         shutil.rmtree(folder)
     print(table(["way", "ms"], [[name, f"{1000 * median(found):.3g}"] for name, found in times.items()]))
