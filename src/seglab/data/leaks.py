@@ -36,6 +36,11 @@ def splits_of_cases(records: Iterable[Record], splits: Mapping[str, tuple[str, .
     return {record.id: {of_group[record.group]} for record in records}
 
 
+def torn(pairs: Iterable[Pair]) -> list[Pair]:
+    """Pairs that blocks may tear apart: of scenes in one group the same place is in one split, unless mirrored."""
+    return [pair for pair in pairs if pair.mirrored or not pair.same_group]
+
+
 def check_leaks(
     pairs: Iterable[Pair], records: Iterable[Record], splits_of: Mapping[str, set[str]], *, on_leak: str
 ) -> None:

@@ -27,7 +27,7 @@ from seglab.data.dealing import Held, held_by
 from seglab.data.duplicates import duplicates
 from seglab.data.formats.volumes import DicomLabels
 from seglab.data.intensity import combine
-from seglab.data.leaks import check_leaks, check_on_leak, splits_of_cases
+from seglab.data.leaks import check_leaks, check_on_leak, splits_of_cases, torn
 from seglab.data.memory import keep_freed_memory
 from seglab.data.phantoms.folder import phantom_folder
 from seglab.data.plan import BATCH, check_plan, plan_patch
@@ -273,8 +273,7 @@ class SegmentationData(DataSource, LightningDataModule):
         blocks = Blocks(*self.block_and_buffer_px)
         whole = self.store = cut_scenes(self.prepared, blocks, self.clip)
         splits = self._split()
-        apart = [pair for pair in pairs if pair.mirrored or not pair.same_group]  # a place of a group is in one split
-        check_leaks(apart, records, splits_of_scenes(whole, splits), on_leak=on_leak)
+        check_leaks(torn(pairs), records, splits_of_scenes(whole, splits), on_leak=on_leak)
         self.store = whole.with_buffer(set(splits["train"]), blocks.buffer_px)
         return splits
 

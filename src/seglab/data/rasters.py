@@ -33,7 +33,7 @@ class RasterData(SegmentationData):
     buffer_px: int = 64
 
     kind = "raster"
-    suffixes = (*raster.SUFFIXES, *PICTURES)
+    suffixes: ClassVar[tuple[str, ...]] = (*raster.SUFFIXES, *PICTURES)
 
     @property
     def settings(self) -> dict[str, Any]:

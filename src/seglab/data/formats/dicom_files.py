@@ -103,7 +103,7 @@ def decode(item: Slice) -> NDArray[np.float32]:
         if stored.shape != item.size:
             raise ValueError(f"{stored.shape} pixels instead of {item.size}")
         slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
-    except _BROKEN as error:
+    except _faults() as error:
         raise _broken(item.file, error) from error
     values: NDArray[np.float32] = (stored * slope + intercept).astype(np.float32)
     if not np.isfinite(values).all():
@@ -136,7 +136,7 @@ def _header(file: Path) -> Slice:
             column=orientation[3:],
         )
         _check_kind(dataset, found)
-    except _BROKEN as error:
+    except _faults() as error:
         raise _broken(file, error) from error
     return found
 
@@ -177,12 +177,17 @@ def _check_complete(dataset: Any) -> None:
 
 def _read(file: Path, *, pixels: bool) -> Any:
     pydicom = load("pydicom", "volumes", "reading DICOM")
-    broken = (*_BROKEN, pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException)
     try:
         # from memory: of a file, as much would be allocated as a broken element announces
         return pydicom.dcmread(BytesIO(file.read_bytes()), stop_before_pixels=not pixels)
-    except broken as error:
+    except _faults() as error:
         raise _broken(file, error) from error
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """What broken files raise, some of it only when a damaged element is looked at."""
+    errors = load("pydicom.errors", "volumes", "reading DICOM")
+    return (*_BROKEN, errors.InvalidDicomError, errors.BytesLengthException)
 
 
 def _broken(file: Path, error: Exception) -> DataError:
