@@ -5,6 +5,7 @@ where they overlap, by two binary searches, and a graph of runs is far smaller t
 input is changed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -15,6 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 Mask = NDArray[np.bool_]
+Labels = NDArray[np.bool_] | NDArray[np.uint8]
 Box = tuple[slice, ...]
 Neighbours = Literal["faces", "all"]
 """Pixels that touch: by a face (4 in two dimensions, 6 in three), or also by an edge or corner (8, 26)."""
@@ -124,40 +126,46 @@ def fill_holes(mask: Mask) -> Mask:
     return filled
 
 
-def bounding_box(mask: Mask) -> Box | None:
+def bounding_box(labels: Labels, is_in: Callable[[Labels], Mask] | None = None) -> Box | None:
     """Smallest box that holds all of a mask; None of an empty one.
 
+    A volume is read plane by plane, so that no mask of the whole is made.
+
     Args:
-        mask: bool, any number of axes.
+        labels: bool, any number of axes; or labels.
+        is_in: makes the mask of a plane out of its labels; None for a mask.
     """
-    box: list[slice] = []
-    cut = mask
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        hit = np.flatnonzero(cut.any(axis=others))
-        if not len(hit):
-            return None
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-        cut = cut[tuple(slice(None) if other != axis else box[-1] for other in range(mask.ndim))]
-    return tuple(box)
+    if labels.ndim < 3:
+        mask = labels if is_in is None else is_in(labels)
+        hits = [np.flatnonzero(mask.any(axis=tuple({*range(mask.ndim)} - {axis}))) for axis in range(mask.ndim)]
+        return tuple(slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits) if mask.any() else None
+    shadow, planes = np.zeros(labels.shape[1:], bool), []
+    for index, plane in enumerate(labels):
+        mask = plane if is_in is None else is_in(plane)
+        if mask.any():
+            shadow |= mask
+            planes.append(index)
+    across = bounding_box(shadow)
+    return None if across is None else (slice(planes[0], planes[-1] + 1), *across)
 
 
 def _runs(cut: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First pixel of each run along the last axis and the one behind it.
 
     Numbers are those of the flat array with a margin of one pixel at the end of every axis: so no run goes on in the
-    next row, and no row has a neighbour across an end.
+    next row, and no row has a neighbour across an end. A volume is read plane by plane, which stay in the cache.
     """
-    padded = np.zeros([length + 1 for length in cut.shape], bool)
-    padded[_all_but_margin(cut.ndim)] = cut
-    flat = padded.reshape(-1)
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    edges = np.concatenate([[0], edges]) if flat[0] else edges
-    return edges[::2], edges[1::2]
-
-
-def _all_but_margin(n_axes: int) -> Box:
-    return (slice(-1),) * n_axes
+    planes = cut if cut.ndim == 3 else cut[None]
+    padded = np.zeros([length + 1 for length in planes.shape[1:]], bool)
+    flat, edges = padded.reshape(-1), []
+    for index, plane in enumerate(planes):
+        if plane.any():
+            padded[:-1, :-1] = plane
+            found = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+            found = np.concatenate([[0], found]) if flat[0] else found
+            edges.append(found + index * flat.size)
+    every = np.concatenate(edges)
+    return every[::2], every[1::2]
 
 
 def _rows(shape: tuple[int, ...], neighbours: Neighbours) -> list[tuple[int, int]]:

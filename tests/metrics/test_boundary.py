@@ -31,3 +31,9 @@ def test_bands_are_counted_by_hand() -> None:
 def test_without_contours_nothing_is_wrong() -> None:
     full = np.ones((5, 5), bool)
     assert boundary_iou(full, full, (1.0, 1.0)) == 1
+
+
+def test_a_cut_around_the_masks_changes_nothing() -> None:
+    pred, farthest = np.roll(DISC, 3, axis=0), float(np.hypot(100, 100))
+    cut = np.s_[15:85, 15:85]  # the discs reach from 20 to 83
+    assert boundary_iou(pred[cut], DISC[cut], (1.0, 1.0), farthest) == boundary_iou(pred, DISC, (1.0, 1.0)) < 1

@@ -2,13 +2,19 @@
 
 import math
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import binary_erosion
 
 from seglab.errors import ShapeError
 from seglab.metrics import surface as module
+from seglab.metrics.boundary import boundary_iou
+from seglab.metrics.cases import case_scores
+from seglab.metrics.confusion import count
+from seglab.metrics.families import CaseMetrics
 from seglab.metrics.surface import diagonal, surface, surface_distances
 
 Kind = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -44,9 +50,9 @@ KINDS: dict[str, Kind] = {
 
 
 def brute(pred: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...], tolerance: float) -> list[float]:
-    """Every pair of surface pixels, erosion by scipy."""
+    """HD, HD95, ASSD and NSD by every pair of surface pixels, erosion by scipy."""
     points = [np.argwhere(m & ~binary_erosion(m, border_value=1)) * spacing for m in (pred, truth)]
-    if not len(points[0]) and not len(points[1]):
+    if pred.any() == truth.any() and not len(points[0]) and not len(points[1]):
         return [0.0, 0.0, 0.0, 1.0]
     if not len(points[0]) or not len(points[1]):
         far = math.sqrt(sum((n * s) ** 2 for n, s in zip(pred.shape, spacing, strict=True)))
@@ -58,25 +64,63 @@ def brute(pred: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...], toler
     return [both.max(), hd95, both.mean(), (both <= tolerance).mean()]
 
 
-@pytest.mark.parametrize("most_queries", [10**6, 0], ids=["tree", "map"])
+def overlap(pred: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Dice and IoU of sets of places."""
+    own, true = ({tuple(place) for place in np.argwhere(mask).tolist()} for mask in (pred, truth))
+    if not own | true:
+        return [math.nan, math.nan]
+    return [2 * len(own & true) / (len(own) + len(true)), len(own & true) / len(own | true)]
+
+
+def drawn(n: int, rng: np.random.Generator) -> tuple[list[str], np.ndarray, np.ndarray, tuple[float, ...]]:
+    """Two masks of the kinds that number `n` of all pairs has, and a spacing; images and volumes take turns."""
+    kinds = list(product(KINDS, repeat=2))[n // 2 % len(KINDS) ** 2]
+    shape = tuple(int(rng.integers(1, 8)) for _ in range(2 + n % 2))
+    spacing = tuple(float(rng.choice([0.5, 0.7, 1.0, 2.5])) for _ in shape)
+    return list(kinds), KINDS[kinds[0]](rng, shape), KINDS[kinds[1]](rng, shape), spacing
+
+
+@pytest.mark.parametrize(("near", "most_far"), [(6.0, 10**6), (0.0, 10**6), (0.0, 0)], ids=["near", "tree", "map"])
 def test_surface_metrics_equal_brute_force_on_random_masks_of_all_kinds(
-    most_queries: int, monkeypatch: pytest.MonkeyPatch
+    near: float, most_far: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_QUERIES", most_queries)
+    monkeypatch.setattr(module, "NEAR", near)
+    monkeypatch.setattr(module, "MOST_FAR", most_far)
     rng = np.random.default_rng(7)
-    seen: set[tuple[str, str]] = set()
     for n in range(200):
-        shape = tuple(int(rng.integers(1, 11)) for _ in range(2 + n % 2))
-        spacing = tuple(float(rng.choice([0.5, 0.7, 1.0, 2.5])) for _ in shape)
-        kinds = [str(kind) for kind in rng.choice(list(KINDS), 2)]
-        pred, truth = (KINDS[kind](rng, shape) for kind in kinds)
+        kinds, pred, truth, spacing = drawn(n, rng)
         copies = pred.copy(), truth.copy()
         found = surface_distances(pred, truth, spacing)
         values = [found.hd, found.hd95, found.assd, found.nsd(1.0)]
-        assert values == pytest.approx(brute(pred, truth, spacing, 1.0), abs=1e-9), (n, kinds, shape, spacing)
+        assert values == pytest.approx(brute(pred, truth, spacing, 1.0), abs=1e-9), (n, kinds, pred.shape, spacing)
         assert np.array_equal(pred, copies[0]) and np.array_equal(truth, copies[1])
-        seen.add((kinds[0], kinds[1]))
-    assert len(seen) > 40
+
+
+def test_scores_of_whole_cases_equal_brute_force_on_random_masks_of_all_kinds() -> None:
+    rng = np.random.default_rng(8)
+    names = ("background", "lesion")
+    measures = CaseMetrics(("surface",), "volume", names, has_background=True, tolerance=1.0)
+    for n in range(1, 400, 2):
+        kinds, pred, truth, spacing = drawn(n, rng)
+        labels = [mask.astype(np.uint8) for mask in (pred, truth)]
+        counts = count(*(torch.from_numpy(one) for one in labels), len(names))
+        row = case_scores(counts, names, has_background=True) | measures(*labels, spacing)
+        scores = [row[f"{name}/lesion"] for name in ("dice", "iou")]
+        assert scores == pytest.approx(overlap(pred, truth), nan_ok=True), (n, kinds)
+        if not (pred.any() or truth.any()):
+            assert "hd/lesion" not in row
+            continue
+        distances = [row[f"{name}/lesion"] for name in ("hd", "hd95", "assd", "nsd")]
+        assert distances == pytest.approx(brute(pred, truth, spacing, 1.0), abs=1e-9), (n, kinds, spacing)
+
+
+def test_a_mask_of_everything_where_there_is_nothing_is_as_wrong_as_can_be() -> None:
+    full, empty = np.ones((3, 4), bool), np.zeros((3, 4), bool)
+    for pred, truth in ((full, empty), (empty, full)):
+        found = surface_distances(pred, truth, (1.0, 1.0))
+        assert (found.hd, found.hd95, found.assd, found.nsd(99.0)) == (5.0, 5.0, 5.0, 0.0)
+        assert boundary_iou(pred, truth, (1.0, 1.0)) == 0
+    assert surface_distances(full, full, (1.0, 1.0)).nsd(0.0) == boundary_iou(full, full, (1.0, 1.0)) == 1
 
 
 def test_two_bars_three_pixels_apart_by_hand() -> None:

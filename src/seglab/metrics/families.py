@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from seglab.errors import ConfigError
 from seglab.metrics.boundary import boundary_iou
 from seglab.metrics.lesions import lesions
 from seglab.metrics.report import foreground
-from seglab.metrics.surface import surface_distances
+from seglab.metrics.surface import box_of_both, check_pair, diagonal, surface_distances
 from seglab.metrics.thin import thin_scores
 from seglab.spec import IGNORE_INDEX, Kind
 
@@ -81,34 +82,36 @@ class CaseMetrics:
         Raises:
             ShapeError: shapes that differ.
         """
+        check_pair(pred, truth, spacing)
         steps = tuple(spacing) if self.kind == "volume" else (1.0, 1.0)
         if self.kind != "volume":
             pred, truth = pred[0], truth[0]
+        farthest = diagonal(truth.shape, steps)
         row: dict[str, float] = {}
         for index in foreground(len(self.class_names), has_background=self.has_background):
-            own, true = self._mask(pred, index), self._mask(truth, index)
-            own &= truth != IGNORE_INDEX
+            box = box_of_both(pred, truth, partial(self._mask, index=index))
+            own, true = self._mask(pred[box], index), self._mask(truth[box], index)
+            own &= truth[box] != IGNORE_INDEX
             if own.any() or true.any():
-                row |= {
-                    f"{metric}/{self.class_names[index]}": value for metric, value in self._scores(own, true, steps)
-                }
+                scores = self._scores(own, true, steps, farthest)
+                row |= {f"{metric}/{self.class_names[index]}": value for metric, value in scores}
         return row
 
     def _mask(self, labels: NDArray[np.uint8], index: int) -> Mask:
         found: Mask = np.isin(labels, self.regions[index]) if self.regions else labels == index
         return found
 
-    def _scores(self, pred: Mask, truth: Mask, spacing: tuple[float, ...]) -> list[tuple[str, float]]:
+    def _scores(self, pred: Mask, truth: Mask, spacing: tuple[float, ...], farthest: float) -> list[tuple[str, float]]:
         makers: dict[str, Callable[..., Mapping[str, Any]]] = {
-            "surface": self._surface,
-            "boundary": lambda *masks: {"boundary_iou": boundary_iou(*masks)},
+            "surface": lambda own, true, steps: self._surface(own, true, steps, farthest),
+            "boundary": lambda own, true, steps: {"boundary_iou": boundary_iou(own, true, steps, farthest)},
             "thin": thin_scores,
             "lesions": lambda *masks: lesions(*masks).scores,
         }
         chosen = [makers[name] for name in self.families if name in makers]
         return [(metric, float(value)) for make in chosen for metric, value in make(pred, truth, spacing).items()]
 
-    def _surface(self, pred: Mask, truth: Mask, spacing: tuple[float, ...]) -> dict[str, float]:
-        found = surface_distances(pred, truth, spacing)
+    def _surface(self, pred: Mask, truth: Mask, spacing: tuple[float, ...], farthest: float) -> dict[str, float]:
+        found = surface_distances(pred, truth, spacing, farthest)
         tolerance = TOLERANCE[self.kind] if self.tolerance is None else self.tolerance
         return {"hd": found.hd, "hd95": found.hd95, "assd": found.assd, "nsd": found.nsd(tolerance)}
