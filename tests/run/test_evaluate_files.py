@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,12 +83,66 @@ def test_another_grid_is_refused(photos: Path, write_picture: Callable[..., Path
         score(photos)
 
 
-def test_voxels_of_another_size_are_refused(tmp_path: Path, write_nifti: Callable[..., Path]) -> None:
-    labels = np.ones((4, 4, 4), np.uint8)
-    write_nifti(tmp_path / "truth" / "a.nii", labels)
-    write_nifti(tmp_path / "pred" / "a.nii", labels, np.diag([2.0, 2.0, 2.0, 1.0]))
-    with pytest.raises(DataError, match="mm"):
+def moved(kind: str) -> np.ndarray:
+    """The affine of labels that lie elsewhere than those with voxels of 1 x 1 x 3 mm."""
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    if kind == "voxels":
+        affine[0, 0] = 2
+    elif kind == "origin":
+        affine[2, 3] = 1.5
+    elif kind == "flipped":
+        affine[0, 0] = -1
+    else:
+        affine[:2, :2] = [[0.98, -0.2], [0.2, 0.98]]
+    return affine
+
+
+@pytest.mark.parametrize("kind", ["voxels", "origin", "flipped", "turned"])
+def test_volumes_that_lie_elsewhere_are_refused_by_name_unless_told_otherwise(
+    kind: str, tmp_path: Path, write_nifti: Callable[..., Path]
+) -> None:
+    labels = np.zeros((6, 5, 4), np.uint8)
+    labels[1:3, 1:4, 1:3] = 1
+    write_nifti(tmp_path / "truth" / "a.nii", labels, np.diag([1.0, 1.0, 3.0, 1.0]))
+    write_nifti(tmp_path / "pred" / "a.nii.gz", labels, moved(kind))
+    with pytest.raises(DataError, match=r"pred/a\.nii\.gz lies on another grid") as caught:
         score(tmp_path)
+    assert "mm apart" in caught.value.given and "grid=array" in caught.value.fix
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    found = score(tmp_path, "grid=array", "metrics=[surface]")
+    assert found["test/case_dice/foreground"] == 1 and found["test/case_hd/foreground"] == 0
+
+
+def test_volumes_stored_in_another_order_of_axes_lie_in_the_same_place(
+    tmp_path: Path, write_nifti: Callable[..., Path]
+) -> None:
+    labels = np.zeros((6, 5, 4), np.uint8)
+    labels[1:3, 1:4, 1:3] = 1
+    write_nifti(tmp_path / "truth" / "a.nii", labels, np.diag([1.0, 1.0, 3.0, 1.0]))
+    turned = np.array([[0, 0, -1.0, 5], [1, 0, 0, 0], [0, 3.0, 0, 0], [0, 0, 0, 1]])
+    write_nifti(tmp_path / "pred" / "a.nii", labels[::-1].transpose(1, 2, 0), turned)
+    assert score(tmp_path, "metrics=[surface]")["test/case_hd/foreground"] == 0
+
+
+@pytest.mark.parametrize(("place", "given"), [({"west": 500_010.0}, "apart"), ({"crs": "EPSG:32634"}, "CRS")])
+def test_rasters_that_lie_elsewhere_are_refused_by_name_unless_told_otherwise(
+    place: dict[str, Any], given: str, tmp_path: Path, write_raster: Callable[..., Path]
+) -> None:
+    labels = np.zeros((1, 8, 9), np.uint8)
+    labels[0, 2:5, 3:7] = 1
+    write_raster(tmp_path / "truth" / "a.tif", labels)
+    write_raster(tmp_path / "pred" / "a.tif", labels)
+    assert score(tmp_path, "metrics=[]")["test/dice/foreground"] == 1
+    write_raster(tmp_path / "pred" / "a.tif", labels, **place)
+    with pytest.raises(DataError, match=r"pred/a\.tif lies on another grid") as caught:
+        score(tmp_path)
+    assert given in caught.value.given
+    assert score(tmp_path, "grid=array", "metrics=[]")["test/dice/foreground"] == 1
+
+
+def test_an_unknown_way_of_comparing_grids_is_refused(photos: Path) -> None:
+    with pytest.raises(ConfigError, match="grid=header"):
+        score(photos, "grid=header")
 
 
 def test_values_that_are_no_class_are_refused(photos: Path, write_picture: Callable[..., Path]) -> None:

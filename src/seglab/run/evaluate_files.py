@@ -16,21 +16,19 @@ from rich.progress import track
 from torch import Tensor
 
 from seglab.callbacks.case_measures import CaseScorer
-from seglab.data.formats import photo, photo_labels, raster, raster_labels, volumes
-from seglab.data.formats.grid import as_labels
+from seglab.data.formats import photo, raster, volumes
 from seglab.errors import ConfigError, DataError
 from seglab.files import check_writable
 from seglab.metrics.cases import case_scores
 from seglab.metrics.confusion import count
 from seglab.metrics.report import scores
+from seglab.run.evaluate_grids import Grid, check_grid, check_place, kind_of, other_grid, read_labels, read_pair
 from seglab.run.evaluation import Evaluation, case_metrics, show
 from seglab.run.page import write_evaluation
 from seglab.spec import IGNORE_INDEX, DataSpec, Intensity, Kind
 
 COLORS = ((0, 0, 0), (230, 75, 60), (60, 140, 230), (60, 180, 100), (240, 180, 40), (150, 90, 200), (40, 190, 200))
 DATASET = "dataset.json"
-
-Labels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,14 @@ def evaluate_files(cfg: DictConfig) -> dict[str, float]:
     spec = spec_of(folders["truth"].resolve().name, kind, names)
     output = Path(cfg.output) if cfg.output else folders["predictions"] / "evaluate"
     check_writable(output, "output")
+    check_grid(cfg.grid)
+    for pair in pairs if cfg.grid == "world" else ():
+        check_place(pair.pred, pair.truth)
     known = {} if cfg.metadata is None else read_metadata(Path(cfg.metadata))
     scorer = CaseScorer(case_metrics(cfg.metrics, cfg.tolerance, spec), spec, output / "cases")
     rows, total = [], torch.zeros(len(names), len(names), dtype=torch.int64)
     for pair in track(pairs, description="evaluate", transient=True):
-        row, counts = _score(pair, scorer, is_binary, known.get(pair.case, {}))
+        row, counts = _score(pair, scorer, cfg.grid, is_binary, known.get(pair.case, {}))
         rows.append(row)
         total += counts
     found = Evaluation(
@@ -116,13 +117,6 @@ def find_pairs(predictions: Path, truth: Path, images: Path | None) -> list[Pair
     return [Pair(case, pred[case], file, shown.get(case)) for case, file in sorted(true.items())]
 
 
-def kind_of(file: Path) -> Kind:
-    """What a label file is, by its ending."""
-    if volumes.is_volume(file):
-        return "volume"
-    return "raster" if file.suffix.lower() in raster.SUFFIXES else "photo"
-
-
 def find_classes(
     pairs: Sequence[Pair], kind: Kind, given: Sequence[str] | None, truth: Path
 ) -> tuple[tuple[str, ...], bool]:
@@ -160,18 +154,6 @@ def spec_of(name: str, kind: Kind, class_names: tuple[str, ...]) -> DataSpec:
     )
 
 
-def read_labels(file: Path) -> Labels:
-    """Labels (D, H, W) of a file of any kind; raises as the reader of the format does."""
-    kind = kind_of(file)
-    if kind == "volume":
-        return volumes.read_mask(file)
-    return (
-        raster_labels.read_mask(file, values=None)
-        if kind == "raster"
-        else as_labels(photo_labels.read_values(file), file)
-    )
-
-
 def read_metadata(file: Path) -> dict[str, dict[str, str]]:
     """What a CSV knows of each case.
 
@@ -193,11 +175,12 @@ def read_metadata(file: Path) -> dict[str, dict[str, str]]:
         ) from error
 
 
-def _score(pair: Pair, scorer: CaseScorer, is_binary: bool, known: Mapping[str, str]) -> tuple[dict[str, Any], Tensor]:
-    pred, truth = (read_labels(file) for file in (pair.pred, pair.truth))
+def _score(
+    pair: Pair, scorer: CaseScorer, compared: Grid, is_binary: bool, known: Mapping[str, str]
+) -> tuple[dict[str, Any], Tensor]:
+    pred, truth = read_pair(pair.pred, pair.truth, compared)
     if is_binary:
         pred, truth = (np.where(labels == IGNORE_INDEX, 1, labels).astype(np.uint8) for labels in (pred, truth))
-    _check_same_grid(pair, pred, truth)
     counts = count(torch.from_numpy(pred), torch.from_numpy(truth), scorer.spec.num_classes)
     row: dict[str, Any] = {"case": pair.case, "group": known.get("group", pair.case)}
     row |= {name: value for name, value in known.items() if name != "group"}
@@ -217,28 +200,8 @@ def _image(pair: Pair, shape: tuple[int, ...]) -> NDArray[Any]:
         image = volumes.read_volume(pair.image)[0] if kind == "volume" else raster.read_raster(pair.image)[0]
     grey: NDArray[Any] = image.astype(np.float32).mean(axis=0, keepdims=True)
     if grey.shape[1:] != shape:
-        raise _other_grid(pair.image, pair.truth, f"{grey.shape[1:]} and {shape}")
+        raise other_grid(pair.image, pair.truth, f"{grey.shape[1:]} and {shape}")
     return grey
-
-
-def _check_same_grid(pair: Pair, pred: Labels, truth: Labels) -> None:
-    if pred.shape != truth.shape:
-        raise _other_grid(pair.pred, pair.truth, f"{pred.shape} and {truth.shape}, as (D, H, W)")
-    if volumes.is_volume(pair.truth):
-        own, true = (volumes.read_geometry(file).spacing for file in (pair.pred, pair.truth))
-        if not np.allclose(own, true, rtol=1e-3):
-            raise _other_grid(pair.pred, pair.truth, f"voxels of {own} and {true} mm")
-    elif kind_of(pair.pred) == kind_of(pair.truth) == "raster":
-        raster_labels.check_same_grid(pair.pred, pair.truth)
-
-
-def _other_grid(file: Path, truth: Path, given: str) -> DataError:
-    return DataError(
-        f"{file.name} lies on another grid than {truth.name}",
-        given=given,
-        allowed="files of one grid: numbers are those of the original grid, and nothing is resampled",
-        fix="resample the labels to the grid of the truth by nearest neighbour",
-    )
 
 
 def _folder(value: str | None, key: str) -> Path:
