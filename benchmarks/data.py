@@ -2,7 +2,7 @@
 
 python benchmarks/data.py [--ct volume.nii.gz --labels segmentation.nii.gz]
 
-One CT of 200x512x512, synthetic or a real one whose slices are repeated to and fro, one thread, all in the page cache.
+One CT of 200x512x512, synthetic or a real one of repeated slices, one thread, all in the page cache.
 A sample is ready for training: float32 image, normalised, and its mask; random slices, five neighbouring slices (2.5-D)
 and 64x128x128 patches. The ways take turns, and what counts is the time of the processor. Freed memory stays with the
 process, for all ways, as in a loader's process. MONAI's cached datasets hold the volume in memory, the others read it.
@@ -104,7 +104,7 @@ def phantom() -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
 
 
 def repeated(*files: Path) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """A real CT and its mask, to and fro until there are slices enough."""
+    """A real CT and its mask, forwards and backwards until there are slices enough."""
     image, mask = (np.moveaxis(np.asarray(nib.load(file).dataobj), 2, 0) for file in files)
     order = np.pad(np.arange(len(image)), (0, max(0, SHAPE[0] - len(image))), mode="symmetric")[: SHAPE[0]]
     return image[order].astype(np.int16), mask[order].astype(np.uint8)

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from seglab.data import arrays, classes, doubts, headers, integrity, intensity, nine_bits, signs, store
+from seglab.data import arrays, classes, doubts, headers, integrity, intensity, signs, store
 from seglab.data.contents import Contents, code_version, files_within, key_of
 from seglab.data.doubts import doubt, fit_of
 from seglab.data.findings import MEND, FaultsError, Finding, Findings, noticing
@@ -234,7 +234,7 @@ def reading_code(source: type[DataSource]) -> str:
     named = {_module_of(value) for module in own for value in vars(module).values()}
     used = {sys.modules[name] for name in named if name.startswith("seglab.data.") and "phantoms" not in name}
     used |= formats_behind(used)
-    shared = {arrays, classes, doubts, headers, integrity, intensity, nine_bits, signs, store, sys.modules[__name__]}
+    shared = {arrays, classes, doubts, headers, integrity, intensity, signs, store, sys.modules[__name__]}
     modules = (own | used | shared) - {sys.modules["seglab.data.module"]}
     return code_version(tuple(sorted(modules, key=lambda module: module.__name__)))
 

@@ -172,7 +172,7 @@ def as_values(stored: NDArray[Any], place: Path) -> NDArray[Any]:
     """
     plane = stored if stored.ndim == 2 else stored[..., 0]
     is_grey = stored.ndim == 2 or (stored.ndim == 3 and bool((stored == stored[..., :1]).all()))
-    if not is_grey or stored.dtype.kind not in "bui" or int(plane.max()) > HIGHEST:
+    if not is_grey or stored.dtype.kind not in ("b", "u", "i") or int(plane.max()) > HIGHEST:
         raise _unusable(stored, place, "mask", "one whole number a pixel; or declare the classes by colour")
     return (plane.astype(np.uint8) if plane.dtype == bool else plane)[None]
 
