@@ -42,14 +42,17 @@ def deal(
     counts = {part: [0] * len(totals) for part in shares}
 
     def give(group: str, part: Part) -> None:
+        """Put a group into a part."""
         dealt[part].append(group)
         counts[part] = [have + more for have, more in zip(counts[part], groups[group], strict=True)]
 
     def lack(group: str, part: Part) -> float:
+        """How much a part would gain by a group, over all classes that the group has."""
         rows = zip(groups[group], counts[part], totals, strict=True)
         return sum(held / total * (shares[part] - have / total) for held, have, total in rows if held)
 
     def rarity(group: str) -> int:
+        """Cases of the rarest class that a group has."""
         return min(total for held, total in zip(groups[group], totals, strict=True) if held)
 
     common = sorted(order, key=rarity, reverse=True)[: len(shares) if one_each else 0]

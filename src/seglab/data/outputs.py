@@ -191,6 +191,7 @@ class _WholeCase:
     labels: NDArray[np.uint8]
 
     def write(self, depth: Span, height: Span, labels: NDArray[np.uint8]) -> None:
+        """Labels into memory."""
         self.labels[slice(*depth), slice(*height)] = labels
 
 
@@ -202,6 +203,7 @@ class _VolumeLabels:
     values: NDArray[np.uint8]
 
     def write(self, depth: Span, height: Span, labels: NDArray[np.uint8]) -> None:
+        """Values of the classes, in parts."""
         self.voxels.write(depth, height, self.values[labels][None])
 
 
@@ -221,6 +223,7 @@ class _SceneLabels:
     nodata: int
 
     def write(self, depth: Span, height: Span, labels: NDArray[np.uint8]) -> None:
+        """Values of the classes row by row, nodata where the image has none."""
         written = self.table[labels[0]]
         written[~self.image.valid(height)] = self.nodata
         self.rows.write(written[None])
@@ -249,6 +252,7 @@ class _SceneMaps:
     rows: scene.RowWriter
 
     def write(self, depth: Span, height: Span, maps: NDArray[Any]) -> None:
+        """Maps row by row, NaN where the image has no data."""
         values = maps[:, 0].astype(np.float32)
         values[:, ~self.image.valid(height)] = np.nan
         self.rows.write(values)
@@ -261,6 +265,7 @@ class _ArrayMaps:
     values: NDArray[np.float16]
 
     def write(self, depth: Span, height: Span, maps: NDArray[Any]) -> None:
+        """Maps into memory."""
         self.values[:, slice(*height)] = maps[:, 0]
 
 

@@ -274,6 +274,7 @@ class _Reader:
         """Do not wait for ever for work of a parent that was killed."""
 
         def watch() -> None:
+            """End this process when the one that started it has ended."""
             parent = multiprocessing.parent_process()
             if parent is not None:
                 parent.join()

@@ -75,6 +75,7 @@ def in_precision(logits: Predict, dtype: torch.dtype | None, device_type: str) -
     """
 
     def compute(batch: Tensor) -> Tensor:
+        """Logits in the precision that was asked for."""
         with torch.autocast(device_type, dtype=dtype, enabled=dtype is not None):
             return logits(batch)
 

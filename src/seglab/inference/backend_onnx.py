@@ -119,7 +119,10 @@ def write_int8(file: Path, target: Path, windows: Sequence[Tensor]) -> None:
     images = iter([{"image": window[None].float().numpy()} for window in windows])
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]  # onnxruntime has no types
+        """Gives the images one by one, as the quantiser asks for them."""
+
         def get_next(self) -> dict[str, Any] | None:
+            """The next image, None after the last."""
             return next(images, None)
 
     with _quiet():

@@ -188,9 +188,11 @@ class _Slices:
 
     @property
     def shape(self) -> Sequence[int]:
+        """(C, D, H, W) of the volume."""
         return self.image.shape
 
     def read(self, start: int, end: int) -> Tensor:
+        """Slices from start to end: (C, n, H, W)."""
         return self.image.read((start, end), (0, self.image.shape[2]))
 
 
@@ -204,10 +206,12 @@ class _Rows:
 
     @property
     def shape(self) -> Sequence[int]:
+        """(C * n_slices, H, W)."""
         channels, _, *spatial = self.image.shape
         return channels * self.n_slices, *spatial
 
     def read(self, start: int, end: int) -> Tensor:
+        """Rows from start to end of the slice and its neighbours, as channels."""
         indices = slice_indices(self.index, self.image.shape[1], self.n_slices)
         slices = [self.image.read((index, index + 1), (start, end))[:, 0] for index in indices]  # (C, h, W) each
         return slices[0] if len(slices) == 1 else torch.cat(slices)

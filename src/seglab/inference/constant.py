@@ -23,6 +23,7 @@ def once_for_constant(predict: Predict) -> Predict:
     known: dict[tuple[float, ...], Tensor] = {}
 
     def remembering(batch: Tensor) -> Tensor:
+        """Compute the windows that hold more than one value, and one of each value."""
         values = [only_value(window) for window in batch]
         while len(known) > REMEMBERED:
             known.pop(next(iter(known)))

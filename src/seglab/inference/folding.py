@@ -51,11 +51,13 @@ def _observed(net: Net, image: Tensor) -> tuple[Tensor, Mapping[Conv, _BatchNorm
     uses = _Uses()
 
     def after_conv(conv: Conv, _: Any, output: Tensor) -> None:
+        """Note what a convolution has made."""
         maker[id(output)] = conv
         uses.count[id(output)] = 0  # the id may have been that of a tensor which is gone
         made.setdefault(conv, []).append(output)
 
     def before_norm(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+        """Note whose output a norm takes."""
         taken.setdefault(norm, []).append((maker.get(id(inputs[0])), id(inputs[0])))
 
     hooks = [conv.register_forward_hook(after_conv) for conv in net.modules() if isinstance(conv, Conv)]

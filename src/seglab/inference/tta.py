@@ -58,6 +58,7 @@ class Views:
             return predict
 
         def averaged(batch: Tensor) -> Tensor:
+            """Mean of the probabilities over the views."""
             total = torch.zeros(0)
             for n, probs in enumerate(self._views(batch, predict, any_size), start=1):
                 total = probs if n == 1 else total.add_(centre(probs, len(batch), total.shape[2:]))

@@ -61,6 +61,7 @@ def soft_sums(
     probs, is_class = soft_and_true(logits, mask)
 
     def pooled(values: Tensor) -> Tensor:
+        """Weighted sums over pixels, of each sample or of the batch."""
         values = values if weights is None else values * weights.unsqueeze(1)
         sums = values.flatten(2).sum(dim=2, dtype=probs.dtype)  # (N, K)
         return sums if per_sample else sums.sum(dim=0, keepdim=True)  # (S, K)

@@ -169,6 +169,7 @@ class Inception(nn.Module):
         super().__init__()
 
         def conv(channels: int, kernel_size: int) -> ConvNormAct:
+            """A convolution without norm to the width of the block."""
             return ConvNormAct(spatial_dims, channels, out_channels, kernel_size=kernel_size, norm=None)
 
         self.branches = nn.ModuleList(

@@ -85,6 +85,7 @@ class InceptionBlock(nn.Module):
         super().__init__()
 
         def conv(channels: int, kernel_size: int) -> nn.Module:
+            """A convolution without norm to the width of the block."""
             return ConvNormAct(spatial_dims, channels, out_channels, kernel_size=kernel_size, norm=None)
 
         branches: OrderedDict[str, nn.Module] = OrderedDict()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from seglab.errors import CheckpointError
+from seglab.errors import CheckpointError, ConfigError
 from seglab.nets.ensemble import Ensemble
 from seglab.run.checkpoint import find_checkpoint, load_task
 from seglab.run.record import write_json
@@ -43,6 +43,28 @@ def members_of(run_dir: Path) -> list[Path]:
     if not members:
         raise _no_ensemble(file, "no members")
     return members
+
+
+def load_labelling(members: Sequence[Path], which: str) -> SegmentationTask:
+    """The same as `load_members`, for labels of images.
+
+    Args:
+        members: run folders.
+        which: checkpoint, best or last.
+
+    Raises:
+        ConfigError: a network that takes no images, such as the one trained to encode labels.
+        SeglabError: as `load_members`.
+    """
+    task = load_members(members, which)
+    if not task.labels_images:
+        raise ConfigError(
+            "this run cannot label images",
+            given=f"run={members[0]}, trained with {type(task).__name__}",
+            allowed="runs whose network takes images",
+            fix="name the run that it was the first stage of",
+        )
+    return task
 
 
 def load_members(members: Sequence[Path], which: str) -> SegmentationTask:

@@ -20,7 +20,7 @@ from seglab.inference.backend_onnx import write_openvino
 from seglab.inference.network import Predict
 from seglab.run.backends import FOLDER, check_exportable, exported, onnx_file, program_of
 from seglab.run.engine import available_threads
-from seglab.run.ensemble import load_members, members_of
+from seglab.run.ensemble import load_labelling, members_of
 from seglab.run.export_bundle import check_bundled, write_bundle
 from seglab.run.export_check import Agreement, check_agreement, compared
 from seglab.run.int8 import check_dice, int8_file
@@ -85,16 +85,9 @@ def opened(cfg: DictConfig) -> TrainedRun:
     torch.set_num_threads(cfg.trainer.threads or available_threads(1))
     members = members_of(Path(cfg.run))
     config = read_run(members[0])["config"]
-    task = load_members(members, cfg.checkpoint)
+    task = load_labelling(members, cfg.checkpoint)
     changes = {str(name): value for name, value in cfg.inference.items() if value is not None}
     task.sliding_window = make({**config["inference"], **changes}, "inference")
-    if not task.labels_images:
-        raise ConfigError(
-            "this run cannot label images",
-            given=f"run={cfg.run}, trained with {type(task).__name__}",
-            allowed="runs whose network takes images",
-            fix="name the run that it was the first stage of",
-        )
     check_exportable(task)
     if cfg.format == "bundle":
         check_bundled(task)

@@ -69,6 +69,7 @@ def unfailing(call: Callable[..., Any], name: str, has_warned: list[bool]) -> Ca
 
     @wraps(call)
     def safe(*args: Any, **kwargs: Any) -> Any:
+        """Call, and warn the first time that it raises."""
         try:
             return call(*args, **kwargs)
         except Exception as error:  # noqa: BLE001  # whatever a logger does, the training goes on

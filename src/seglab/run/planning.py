@@ -102,6 +102,7 @@ def step_bytes(net: SegmentationNet, patch: Sequence[int], batch_size: int) -> i
     kept: dict[Any, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
+        """Count a tensor that is kept for the backward pass, each memory once."""
         storage = _storage(tensor)
         if storage not in own:
             kept[storage] = tensor.untyped_storage().nbytes()

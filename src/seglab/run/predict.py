@@ -1,6 +1,6 @@
 """predict: labels files with a trained run; each output lies on the grid of its input."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from seglab.run.build import Config, build_data
 from seglab.run.checkpoint import find_checkpoint
 from seglab.run.choose import stored_postprocess
 from seglab.run.engine import available_threads, engine_for
-from seglab.run.ensemble import load_members, members_of
+from seglab.run.ensemble import load_labelling, members_of
 from seglab.run.inputs import find_inputs, name_outputs
 from seglab.run.make import make
 from seglab.run.predictions import Predictions, claimed
@@ -128,7 +128,7 @@ def load_predictor(cfg: DictConfig) -> tuple[Predictor, dict[str, Any]]:
     config: Config = record["config"]
     engine = engine_for(OmegaConf.to_container(cfg.trainer), record["precision"])  # type: ignore[arg-type]  # a dict
     torch.set_num_threads(engine.threads or available_threads(1))
-    task = _load_task(members, cfg.checkpoint)
+    task = load_labelling(members, cfg.checkpoint)
     choice, changes = _split_inference(cfg.inference)
     windows = with_changes(config["inference"], changes)
     task.sliding_window = make(windows, "inference")
@@ -149,18 +149,6 @@ def load_predictor(cfg: DictConfig) -> tuple[Predictor, dict[str, Any]]:
     run = TrainedRun(run_dir=run_dir, member_dir=members[0], task=task, config=config)
     task.compute = computing(run, choice, engine.resolved_precision, scored=record["precision"])
     return Predictor(task, data, Wanted(**shown, postprocess=post)), settings
-
-
-def _load_task(members: Sequence[Path], which: str) -> SegmentationTask:
-    task = load_members(members, which)
-    if not task.labels_images:
-        raise ConfigError(
-            "this run cannot label images",
-            given=f"run={members[0]}, trained with {type(task).__name__}",
-            allowed="runs whose network takes images",
-            fix="name the run that it was the first stage of",
-        )
-    return task
 
 
 def _split_inference(node: DictConfig) -> tuple[BackendChoice, dict[str, Any]]:

@@ -123,6 +123,7 @@ def _handing_on(everybody: Sequence[BaseProcess]) -> Iterator[None]:
     """Hand signals on to rank 0, which tells the others after the step under way."""
 
     def tell(number: int, frame: Any) -> None:
+        """Hand a signal on to the main process of the run."""
         if everybody[0].pid is not None and everybody[0].is_alive():
             os.kill(everybody[0].pid, number)
 

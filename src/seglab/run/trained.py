@@ -69,6 +69,7 @@ class TrainedRun:
         seen: list[Tensor] = []
 
         def blank(batch: Tensor) -> Tensor:
+            """Note the windows and answer with zeros."""
             seen.extend(batch)
             return torch.zeros(len(batch), self.task.spec.num_classes, *batch.shape[2:])
 

@@ -88,6 +88,7 @@ def _finish(exit_code: int, failed: list[BaseException]) -> None:
 
 def _published(interface: Any) -> Callable[..., None]:
     def publish(run: Any, artifact: Any, aliases: Any, tags: Any = None, _step: int | None = None, **rest: Any) -> None:
+        """Publish an artifact without a step."""
         interface.publish_artifact(run, artifact, aliases, tags, **rest)
 
     return publish

@@ -23,6 +23,7 @@ def cosine(optimizer: Optimizer, *, total_steps: int, warmup: float = 0.05, fina
     """
 
     def factor(progress: float) -> float:
+        """Share of the highest learning rate, of the progress from 0 to 1."""
         if progress < warmup:
             return max(progress / warmup, 0.01)
         done = (progress - warmup) / (1 - warmup)
@@ -53,6 +54,7 @@ def step(optimizer: Optimizer, *, total_steps: int, period: float = 0.25, factor
     """
 
     def product(progress: float) -> float:
+        """Share of the first learning rate, of the progress from 0 to 1."""
         n_changes = math.floor(progress / period + 1e-9)  # 0.3 / 0.1 falls short of 3
         return factor**n_changes
 
@@ -73,6 +75,7 @@ def one_cycle(
     """
 
     def factor(progress: float) -> float:
+        """Share of the highest learning rate, of the progress from 0 to 1."""
         if progress < rise:
             return _ease(start, 1.0, progress / rise)
         return _ease(1.0, final, (progress - rise) / (1 - rise))

@@ -238,6 +238,7 @@ class SegmentationTask(LightningModule):
         compute = self.compute or self.logits
 
         def any_size(image: Tensor) -> Tensor:
+            """Logits of images of any size: padded, computed, cropped."""
             return crop_to(compute(self.padded(image)), image.shape[2:])
 
         return CasePredictor(

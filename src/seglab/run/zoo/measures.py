@@ -116,6 +116,7 @@ def activation_bytes(net: SegmentationNet, size: Sequence[int]) -> int:
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
+        """Count a tensor that is kept for the backward pass, each memory once."""
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
             kept[storage._cdata] = storage  # held, so that no later storage gets its address
