@@ -81,6 +81,11 @@ class Intensity:
     low: float | None = None
     high: float | None = None
 
+    def of_values(self, smallest: float, largest: float) -> "Intensity":
+        """The same for an image whose values lie in [smallest, largest]: without limits that cannot matter."""
+        is_clipped = (self.low is None or smallest >= self.low) and (self.high is None or largest <= self.high)
+        return Intensity(self.mean, self.std) if is_clipped else self
+
 
 @dataclass(frozen=True)
 class DataSpec:

@@ -30,6 +30,7 @@ RECORD = Record(
     entry="a-0",
     shape=(1, 1, 100, 100),
     spacing=(1.0, 10.0, 10.0),
+    limits=(0, 3000),
     class_pixels=(9000, 1000),
     moments=Moments(10_000, (1e6,), (1e8,)),
     header=RASTER,

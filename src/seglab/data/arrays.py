@@ -1,8 +1,9 @@
 """How the arrays of a prepared case lie on disk: mapped into memory, whole or in small compressed blocks.
 
-Photos and rasters are plain .npy. Volumes are blosc2 arrays of int16 and uint8: chunks of eight whole slices, blocks of
-128x128 pixels of one slice, LZ4, the bytes of int16 shuffled before. A slice, some neighbouring slices and a 3-D patch
-each unpack little more than they need, so one file serves 2-D, 2.5-D and 3-D training.
+Photos and rasters are plain .npy. Volumes are blosc2 arrays of int16 and uint8: a chunk is a slice, cut into blocks
+that fit into the cache of a core, LZ4, the bytes of int16 shuffled before. A slice, some neighbouring slices and a 3-D
+patch each unpack little more than they need, so one file serves 2-D, 2.5-D and 3-D training. A chunk is unpacked by way
+of memory of its own size: from chunks of eight slices a slice takes a fifth longer, from blocks of 128x128 a patch too.
 """
 
 import logging
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = (8, 512, 512)
-BLOCK = (1, 128, 128)
+CHUNK = (1, 512, 512)
+BLOCKS = {1: (1, 128, 256), 2: (1, 64, 128)}
+"""By bytes of a pixel. Masks hardly cost anything to unpack, so theirs are larger."""
 SUFFIXES = (".b2nd", ".npy")
 
 Stored = Any
@@ -43,7 +45,7 @@ def write_array(stem: Path, array: NDArray[Any], *, compress: bool) -> None:
             urlpath=str(file),
             mode="w",
             chunks=(*leading, *_at_most(CHUNK, array.shape)),
-            blocks=(*leading, *_at_most(BLOCK, array.shape)),
+            blocks=(*leading, *_at_most(BLOCKS.get(array.itemsize, BLOCKS[2]), array.shape)),
             cparams=blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, filters=[shuffle], nthreads=1),
         )
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add, le
 from typing import Any, Literal
 
 import numpy as np
@@ -134,7 +135,7 @@ class CaseDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         record = self.records[index]
-        image = normalise(self.store.image(record.id)[:], self.spec.intensity)
+        image = normalise(self.store.image(record.id)[:], self.spec.intensity.of_values(*record.limits))
         mask = _labels(self.store.mask(record.id)[:])
         return {"image": image, "mask": mask, "case": record.id, "group": record.group, "spacing": record.spacing}
 
@@ -165,7 +166,7 @@ def read_region(store: Store, region: Region, spec: DataSpec) -> tuple[Tensor, T
         2-D: image (C * n_slices, H, W), mask (H, W). 3-D: image (C, D, H, W), mask (D, H, W).
     """
     image, mask = _read(store, region, spec)
-    return _as_input(normalise(image, spec.intensity), _labels(mask), spec)
+    return _as_input(normalise(image, spec.intensity.of_values(*region.record.limits)), _labels(mask), spec)
 
 
 def _read(store: Store, region: Region, spec: DataSpec) -> tuple[NDArray[Any], NDArray[np.uint8]]:
@@ -183,7 +184,7 @@ def _as_input(image: Tensor, mask: Tensor, spec: DataSpec) -> tuple[Tensor, Tens
     """The sample as the network takes it: in 2-D the slices of (C, D, H, W) become channels, slice by slice."""
     if spec.spatial_dims == 3:
         return image, mask
-    return image.swapaxes(0, 1).flatten(0, 1), mask[0]
+    return image[:, 0] if image.shape[1] == 1 else image.swapaxes(0, 1).flatten(0, 1), mask[0]
 
 
 def _sample(image: Tensor, mask: Tensor, case_id: str, map_names: tuple[str, ...]) -> Batch:
@@ -200,11 +201,10 @@ def _labels(mask: NDArray[np.uint8]) -> Tensor:
 
 
 def _crop(array: Stored, start: Sequence[int], size: Sequence[int], mode: Literal["edge", "constant"]) -> NDArray[Any]:
-    lengths = array.shape[-3:]
-    first = [max(s, 0) for s in start]
-    cut = read_box(array, first, [min(s + n, length) for s, n, length in zip(start, size, lengths, strict=True)])
-    margins = [(max(-s, 0), max(s + n - length, 0)) for s, n, length in zip(start, size, lengths, strict=True)]
-    if not any(map(any, margins)):
-        return cut
+    lengths, stop = array.shape[-3:], list(map(add, start, size))
+    if min(start) >= 0 and all(map(le, stop, lengths)):
+        return read_box(array, start, stop)
+    cut = read_box(array, [max(s, 0) for s in start], list(map(min, stop, lengths)))
+    margins = [(max(-s, 0), max(end - length, 0)) for s, end, length in zip(start, stop, lengths, strict=True)]
     pad = [(0, 0)] * (array.ndim - 3) + margins
     return np.pad(cut, pad, mode="edge") if mode == "edge" else np.pad(cut, pad, constant_values=IGNORE_INDEX)

@@ -13,8 +13,8 @@ from torch import Tensor
 from seglab.spec import Intensity
 
 BLOCK = 1 << 22
-PIECE = 1 << 16
-"""Values that are normalised at once: 256 KiB."""
+PIECE = 1 << 18
+"""Values that are normalised at once: 1 MiB."""
 
 
 @dataclass(frozen=True)

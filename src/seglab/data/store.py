@@ -8,7 +8,8 @@ Layout below the folder of prepared data:
         mask.npy or mask.b2nd            (D, H, W) uint8, class index or 255
         foreground.npy                   (n, 4) int32: class, z, y, x of some pixels of each class
         signs.npy                        (D, 63) int8: what copies of a slice have in common
-        facts.json                       shape, spacing, header, pixels of each class, sums of the values, findings
+        facts.json                       shape, spacing, header, smallest and largest value, pixels of each class, sums
+                                         of the values, findings
     <data set>-<key>/cases.json          the cases of a data set with their entries, and beside it its splits
     <data set>-<key>/in_use              locked by whoever reads it, changed when it was last opened
 """
@@ -91,6 +92,7 @@ class Record:
     entry: str
     shape: tuple[int, int, int, int]
     spacing: tuple[float, float, float]
+    limits: tuple[float, float]
     class_pixels: tuple[int, ...]
     moments: Moments
     header: Header
@@ -203,6 +205,7 @@ def _fill(folder: Path, sample: Sample, layout: Layout) -> None:
     facts = {
         "shape": image.shape,
         "spacing": sample.spacing,
+        "limits": (image.min().item(), image.max().item()),
         "class_pixels": [int(np.count_nonzero(mask == label)) for label in range(layout.num_classes)],
         "moments": asdict(measure(sample.image, sample.valid, *layout.clip)),
         "header": sample.header.to_dict(),
