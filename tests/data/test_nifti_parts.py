@@ -1,5 +1,6 @@
 """NIfTI part by part: parts in any order give the file that the whole gives; what fails leaves nothing behind."""
 
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from seglab.data.formats import grid, nifti, nifti_parts
+from seglab.data.formats import grid, nifti, nifti_parts, scratch
 
 AFFINES = {
     "depth last": np.diag([-0.7, -0.8, 2.5, 1.0]),
@@ -61,20 +62,35 @@ def test_an_error_between_parts_leaves_no_file(tmp_path: Path, write_nifti: Call
     assert [file.name for file in tmp_path.iterdir()] == ["ct.nii.gz"]
 
 
+@pytest.mark.parametrize("in_file", [False, True])
 def test_slabs_become_the_volume_and_one_wide_value_makes_it_float32(
-    tmp_path: Path, write_nifti: Callable[..., Path]
+    in_file: bool, tmp_path: Path, write_nifti: Callable[..., Path]
 ) -> None:
     stored = np.arange(5 * 6 * 7).reshape(5, 6, 7)
     like = write_nifti(tmp_path / "ct.nii.gz", stored.astype(np.int32), AFFINES["depth first"])
     whole, geometry = nifti.read_volume(like)
     for last, dtype in ((0, np.int16), (40_000, np.float32)):
-        voxels = grid.Voxels(1, geometry, like)
+        voxels = grid.Voxels(1, geometry, like, tmp_path if in_file else None)
         for first in range(0, 7, 3):
             voxels.add(0, first, stored[..., first : first + 3] + (last if first == 6 else 0))
         found = voxels.finished()
         assert found.dtype == dtype and found.shape == whole.shape
         assert np.array_equal(grid.to_file_order(found[0], geometry, like)[..., :6], stored[..., :6])
         assert np.array_equal(grid.to_file_order(found[0], geometry, like)[..., 6], stored[..., 6] + last)
+        assert [file.name for file in tmp_path.iterdir()] == ["ct.nii.gz"]
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system keeps pages as it likes")
+def test_a_volume_in_a_file_takes_no_memory_but_what_is_used(tmp_path: Path) -> None:
+    def resident_mb() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 2**20
+
+    volume = scratch.empty((1, 64, 512, 512), np.int16, tmp_path)  # 32 MB
+    for index, plane in enumerate(scratch.planes(volume)):
+        plane[:] = index
+    before = resident_mb()
+    assert [int(plane.sum(dtype=np.int64)) >> 18 for plane in scratch.planes(volume)] == list(range(64))
+    assert resident_mb() - before < 16 and (volume[0, 63] == 63).all()
 
 
 def test_a_volume_of_more_than_a_slab_is_read_whole(tmp_path: Path, write_nifti: Callable[..., Path]) -> None:

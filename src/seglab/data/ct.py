@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglab.data.findings import notice
+from seglab.data.formats import scratch
 from seglab.errors import DataError
 from seglab.spec import Geometry
 
@@ -53,13 +54,15 @@ def check_hu(image: NDArray[Any], file: Path) -> None:
     Raises:
         DataError: hardly anything lies below water but the lowest value.
     """
-    lowest = image.min()
-    planes = image.reshape(-1, *image.shape[2:])  # one at a time: the whole as bool would take half as much again
-    n_below = sum(int(np.count_nonzero((plane < BELOW_WATER_HU) & (plane > lowest))) for plane in planes)
+    ranges = [(plane.min(), plane.max()) for plane in scratch.planes(image)]
+    lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
+    # plane by plane: the whole as bool would take half as much again
+    is_below = ((plane < BELOW_WATER_HU) & (plane > lowest) for plane in scratch.planes(image))
+    n_below = sum(int(np.count_nonzero(mask)) for mask in is_below)
     if n_below < MIN_SHARE * image.size:
         raise DataError(
             f"{file} does not hold Hounsfield units",
-            given=f"values {lowest:g} to {image.max():g}, {n_below} of {image.size} voxels between the lowest "
+            given=f"values {lowest:g} to {highest:g}, {n_below} of {image.size} voxels between the lowest "
             f"and {BELOW_WATER_HU}",
             allowed="air near -1000, fat near -100, water 0",
             fix="add the rescale intercept (often -1024) to the voxels, or set data.check_hu=false if they are right",

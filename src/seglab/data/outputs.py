@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from seglab.data.channels import sibling_files
-from seglab.data.formats import nifti_parts, polygons, scene, volumes
+from seglab.data.formats import nifti_parts, polygons, scene, scratch, volumes
 from seglab.data.formats.nifti_parts import VoxelFile
 from seglab.data.module import SegmentationData
 from seglab.data.rasters import RasterData, is_geotiff
 from seglab.data.volumes import VolumeData
 from seglab.errors import ConfigError
-from seglab.inference.cases import CaseImage, Part, Span, TensorCase
+from seglab.inference.cases import CaseImage, Part, Span
 from seglab.inference.postprocess import Postprocess
 from seglab.spec import IGNORE_INDEX, DataSpec
 
@@ -75,6 +75,23 @@ class LabelWriter(Protocol):
 
 
 @dataclass(frozen=True)
+class _StoredCase:
+    """A case that was read: (C, D, H, W), in memory or in a file."""
+
+    stored: NDArray[Any]
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(C, D, H, W)."""
+        return self.stored.shape
+
+    def read(self, depth: Span, height: Span) -> torch.Tensor:
+        """A view of (C, d, h, W); what was read before need not stay in memory."""
+        scratch.forget(self.stored)
+        return torch.from_numpy(self.stored[:, slice(*depth), slice(*height)])
+
+
+@dataclass(frozen=True)
 class CaseWriter:
     """Takes the parts of a case in order.
 
@@ -115,7 +132,7 @@ def opened(data: SegmentationData, file: Path, channels: Sequence[str] = ()) -> 
         return
     stored, _, spacing = data.read_images(sibling_files(file, channels))
     pixel_size = float(np.prod(spacing)) if data.kind == "volume" else 1.0
-    yield OpenedCase(file, TensorCase(torch.from_numpy(stored)), pixel_size)
+    yield OpenedCase(file, _StoredCase(stored), pixel_size)
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class VolumeData(SegmentationData):
 
     def read_image(self, file: Path) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[float, float, float]]:
         """Read a volume in canonical orientation: (C, D, H, W)."""
-        image, geometry = volumes.read_volume(file, channels=self.takes_channels)
+        image, geometry = volumes.read_volume(file, channels=self.takes_channels, scratch_dir=self.scratch_dir)
         self.check_volume(image, geometry, file)
         return image, np.broadcast_to(np.True_, image.shape[1:]), geometry.spacing
 

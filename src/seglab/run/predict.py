@@ -133,7 +133,7 @@ def load_predictor(cfg: DictConfig) -> tuple[Predictor, dict[str, Any]]:
     windows = with_changes(config["inference"], changes)
     task.sliding_window = make(windows, "inference")
     data = build_data(config)
-    data.dicom_labels = cfg.dicom
+    data.dicom_labels, data.scratch_dir = cfg.dicom, Path(cfg.output)
     post = stored_postprocess(run_dir) if cfg.postprocess == "stored" else None
     shown = {name: cfg[name] for name in ("probabilities", "entropy", "polygons", "cog")}
     settings = {

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.formats import scratch
 from seglab.data.integrity import shorten
 from seglab.errors import DataError
 from seglab.spec import Geometry
@@ -84,7 +85,7 @@ def to_file_order(labels: NDArray[Number], geometry: Geometry, like: Path) -> ND
 
 
 class Voxels:
-    """A volume that arrives in slabs: memory holds it once, in reading order, and a slab.
+    """A volume that arrives in slabs: memory holds it once, in reading order, and a slab; or the slab only.
 
     int16 as long as every value is an integer in its range, else float32.
 
@@ -92,12 +93,13 @@ class Voxels:
         n_channels: volumes on one grid.
         geometry: of each.
         path: for messages.
+        folder: of a file that holds the volume; None for memory.
     """
 
-    def __init__(self, n_channels: int, geometry: Geometry, path: Path) -> None:
-        self.geometry, self.path, self.n_bad = geometry, path, 0
+    def __init__(self, n_channels: int, geometry: Geometry, path: Path, folder: Path | None = None) -> None:
+        self.geometry, self.path, self.folder, self.n_bad = geometry, path, folder, 0
         shape = reading_view(np.broadcast_to(np.int16(0), geometry.shape), geometry).shape
-        self.image: NDArray[Any] = np.empty((n_channels, *shape), np.int16)
+        self.image = scratch.empty((n_channels, *shape), np.int16, folder)
 
     def add(self, channel: int, first: int, slab: NDArray[Any]) -> None:
         """Add planes.
@@ -110,9 +112,16 @@ class Voxels:
         self.n_bad += _count_bad(slab)
         if not self.n_bad:
             values = native(slab)
-            self.image = self.image.astype(np.result_type(self.image.dtype, values.dtype), copy=False)
+            if values.dtype != np.int16 and self.image.dtype == np.int16:
+                self._widen(values.dtype)
             stored = to_file_order(self.image[channel], self.geometry, self.path)
             stored[:, :, first : first + slab.shape[2]] = values
+            scratch.forget(self.image)
+
+    def _widen(self, dtype: np.dtype[Any]) -> None:
+        narrow, self.image = self.image, scratch.empty(self.image.shape, dtype, self.folder)
+        for plane, wide in zip(scratch.planes(narrow), scratch.planes(self.image), strict=True):
+            wide[:] = plane
 
     def finished(self) -> NDArray[Any]:
         """The volume (C, D, H, W), when all slabs were added.

@@ -50,12 +50,15 @@ _BROKEN = (
 )
 
 
-def read_volume(path: Path, *, channels: bool = False) -> tuple[NDArray[Any], Geometry]:
+def read_volume(
+    path: Path, *, channels: bool = False, scratch_dir: Path | None = None
+) -> tuple[NDArray[Any], Geometry]:
     """Read a 3-D volume.
 
     Args:
         path: .nii or .nii.gz; trailing axes of length 1 are dropped.
         channels: take a fourth axis as channels, such as modalities.
+        scratch_dir: the voxels lie in a file there, see `scratch`; None for memory.
 
     Returns:
         image: (C, D, H, W) in reading order, C = 1 without channels, scl_slope and scl_inter applied; int16 when every
@@ -65,7 +68,7 @@ def read_volume(path: Path, *, channels: bool = False) -> tuple[NDArray[Any], Ge
     Raises:
         DataError: broken or cut file, not 3-D, NaN or infinite voxels, impossible or contradictory geometry.
     """
-    return _load(path, channels=channels)
+    return _load(path, channels=channels, scratch_dir=scratch_dir)
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -192,13 +195,13 @@ def _image_class(stream: Any) -> type[Any]:
     return nib.Nifti2Image if is_nifti2 else nib.Nifti1Image
 
 
-def _load(path: Path, *, channels: bool = False) -> tuple[NDArray[Any], Geometry]:
+def _load(path: Path, *, channels: bool = False, scratch_dir: Path | None = None) -> tuple[NDArray[Any], Geometry]:
     """Voxels (C, D, H, W) in reading order with scaling applied, all finite, and the geometry."""
     with _opened(path) as image:
         geometry = _geometry(image.header, path, channels=channels)
         _check_length(image, path)
         further = tuple(image.header.get_data_shape()[3:])
-        voxels = grid.Voxels(math.prod(further), geometry, path)
+        voxels = grid.Voxels(math.prod(further), geometry, path, scratch_dir)
         for channel, index in enumerate(np.ndindex(further)):
             for first, slab in _slabs(image.dataobj, index):
                 voxels.add(channel, first, slab)

@@ -6,18 +6,17 @@ voxels are put into an uncompressed file beside the target first, which is compr
 
 import gzip
 import math
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.formats import grid
+from seglab.data.formats import grid, scratch
 from seglab.spec import Geometry
 
 FULL_SCALE = 65535
@@ -67,21 +66,13 @@ def created(target: Path, header: Any, geometry: Geometry, *, level: int = 6) ->
     try:
         with plain.open("wb") as stream:
             stream.write(header.binaryblock + bytes(4))  # no extensions
-            _claim(stream, int(header["vox_offset"]) + n_bytes)
+            scratch.claim(stream, int(header["vox_offset"]) + n_bytes)
         yield VoxelFile(plain, header, geometry)
         if plain != target:
             _compress(plain, target, level)
     finally:
         if plain != target:
             plain.unlink(missing_ok=True)
-
-
-def _claim(stream: BinaryIO, n_bytes: int) -> None:
-    """Make a file as long; a full disk is told now, where the system can, as a write into mapped pages cannot tell."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(stream.fileno(), 0, n_bytes)
-    else:
-        stream.truncate(n_bytes)
 
 
 def _compress(plain: Path, target: Path, level: int) -> None:

@@ -23,15 +23,18 @@ def is_volume(path: Path) -> bool:
     return is_series(path) if path.is_dir() else path.name.lower().endswith(SUFFIXES)
 
 
-def read_volume(path: Path, *, channels: bool = False) -> tuple[NDArray[Any], Geometry]:
+def read_volume(
+    path: Path, *, channels: bool = False, scratch_dir: Path | None = None
+) -> tuple[NDArray[Any], Geometry]:
     """Read (C, D, H, W) and the geometry; raises as the reader of the format does.
 
     Args:
         path: file or folder.
         channels: take a fourth axis of NIfTI as channels; else C is 1.
+        scratch_dir: voxels of NIfTI lie in a file there instead of memory, see `scratch`.
     """
     if path.name.lower().endswith(nifti.SUFFIXES):
-        return nifti.read_volume(path, channels=channels)
+        return nifti.read_volume(path, channels=channels, scratch_dir=scratch_dir)
     return dicom.read_volume(path) if is_series(path) else _reader(path).read_volume(path)
 
 
