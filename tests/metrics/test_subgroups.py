@@ -18,10 +18,23 @@ def test_text_and_few_numbers_are_subgroups_of_their_own() -> None:
 
 def test_many_numbers_are_cut_into_thirds() -> None:
     assert list(sizes([*range(9), float("nan")]).items()) == [
-        ("0 to 2.66667", 3),
-        ("2.66667 to 5.33333", 3),
-        ("5.33333 to 8", 3),
+        ("0 to 2", 3),
+        ("2 to 5", 3),
+        ("5 to 8", 3),
         ("unknown", 1),
+    ]
+
+
+def test_bounds_have_as_few_decimals_as_tell_them_apart() -> None:
+    assert list(sizes([1.23456, 12.3456, 100.01, 250.5, 1023.333, 4000.25])) == [
+        "1.2 to 12.3",
+        "12.3 to 250.5",
+        "250.5 to 4000.2",
+    ]
+    assert list(sizes([0.0101, 0.0113, 0.0131, 0.0142, 0.0151, 0.0163])) == [
+        "0.010 to 0.011",
+        "0.011 to 0.014",
+        "0.014 to 0.016",
     ]
 
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from numpy.typing import NDArray
 
+from seglab.callbacks.slices import EachSlice
 from seglab.components import Mask, components, fill_holes
-from seglab.inference.cases import Part
 from seglab.inference.postprocess import Steps
 from seglab.spec import IGNORE_INDEX, DataSpec
 
@@ -29,7 +29,7 @@ STEPS, THRESHOLD = "_steps", "_thresholds"
 """Columns of a row: by class the Dice of each candidate; the Dice at each threshold. To be taken out."""
 
 
-class Candidates(Callback):
+class Candidates(EachSlice):
     """Writes into each row of the test what each candidate would score; a case that is rightly empty scores 1.
 
     Args:
@@ -37,36 +37,25 @@ class Candidates(Callback):
     """
 
     def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
         self.spec = spec
         self.has_threshold = spec.num_classes == 2 and spec.has_background
-        self._mask: NDArray[np.uint8] = np.zeros((0, 0, 0), np.uint8)
         self._counts = np.zeros((2, N_BINS), np.int64)
-        self._seen: set[tuple[int, int]] = set()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at each part of a case, where a threshold is asked for."""
-        pl_module.on_part = self.see if self.has_threshold else None  # type: ignore[assignment]  # of every task
+        if self.has_threshold:
+            super().on_test_start(trainer, pl_module)
 
-    def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Begin a case."""
-        self._mask = batch["mask"].cpu().numpy().astype(np.uint8)
-        self._counts, self._seen = np.zeros((2, N_BINS), np.int64), set()
+    def begin(self) -> None:
+        """Count from zero."""
+        self._counts = np.zeros((2, N_BINS), np.int64)
 
-    def see(self, part: Part) -> None:
-        """Count the pixels of a part by truth and probability; slices that a batch repeats count once."""
-        if part.probs is None:
-            return
-        probs = part.probs[1].float().cpu().numpy()
-        for index, z in enumerate(range(*part.depth)):
-            if (z, part.height[0]) in self._seen:
-                continue
-            self._seen.add((z, part.height[0]))
-            mask = self._mask[z, slice(*part.height)]
-            place = np.clip((probs[index] * N_BINS).astype(np.int64), 0, N_BINS - 1)
-            for true in (0, 1):
-                self._counts[true] += np.bincount(place[mask == true], minlength=N_BINS)
+    def see(self, probs: NDArray[np.float16], mask: NDArray[np.uint8]) -> None:
+        """Count pixels by truth and probability."""
+        place = np.clip((probs[1].astype(np.float32) * N_BINS).astype(np.int64), 0, N_BINS - 1)
+        for true in (0, 1):
+            self._counts[true] += np.bincount(place[mask == true], minlength=N_BINS)
 
     def on_test_batch_end(
         self,
@@ -82,13 +71,9 @@ class Candidates(Callback):
         pixel = float(np.prod(batch["spacing"])) if self.spec.kind == "volume" else 1.0
         labels = outputs["pred"].cpu().numpy()
         first = 1 if self.spec.has_background else 0
-        row[STEPS] = {n: class_scores(labels, self._mask, n, pixel) for n in range(first, self.spec.num_classes)}
+        row[STEPS] = {n: class_scores(labels, self.mask, n, pixel) for n in range(first, self.spec.num_classes)}
         if self.has_threshold:
             row[THRESHOLD] = threshold_scores(self._counts)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look no more."""
-        pl_module.on_part = None  # type: ignore[assignment]
 
 
 def class_scores(pred: NDArray[np.uint8], truth: NDArray[np.uint8], index: int, pixel_size: float) -> list[float]:

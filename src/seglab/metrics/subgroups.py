@@ -16,8 +16,8 @@ MOST_VALUES = 5
 def subgroups(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
     """Share out cases by a column.
 
-    Text and few different numbers make a subgroup each; more numbers are cut into three of about equally many cases.
-    Cases without a value are "unknown".
+    Text and few different numbers make a subgroup each; more numbers are cut into three of about equally many cases,
+    at values of cases. Cases without a value are "unknown".
 
     Args:
         rows: of the cases.
@@ -41,9 +41,10 @@ def subgroups(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
     known = sorted({value for value in values if isinstance(value, float) and not math.isnan(value)})
     if len(known) > MOST_VALUES and not any(isinstance(value, str) for value in values):
         numbers = [float(value) for value in values]
-        cuts = np.quantile([number for number in numbers if not math.isnan(number)], [0, 1 / 3, 2 / 3, 1])
-        names = [_third(number, cuts.tolist()) for number in numbers]
-        order = {name: index for index, name in enumerate(_third(cut, cuts.tolist()) for cut in cuts)}
+        given = [number for number in numbers if not math.isnan(number)]
+        cuts = np.quantile(given, [0, 1 / 3, 2 / 3, 1], method="inverted_cdf").tolist()
+        names = [_third(number, cuts) for number in numbers]
+        order = {name: index for index, name in enumerate(_third(cut, cuts) for cut in cuts)}
     else:
         names = [_text(value) for value in values]
         order = {_text(value): index for index, value in enumerate(known)}
@@ -69,5 +70,13 @@ def _text(value: float | str) -> str:
 def _third(number: float, cuts: list[float]) -> str:
     if math.isnan(number):
         return "unknown"
-    index = min(sum(number > cut for cut in cuts[1:3]), 2)
-    return f"{cuts[index]:g} to {cuts[index + 1]:g}"
+    index, names = min(sum(number > cut for cut in cuts[1:3]), 2), _rounded(cuts)
+    return f"{names[index]} to {names[index + 1]}"
+
+
+def _rounded(cuts: list[float]) -> list[str]:
+    """With as few decimals as tell them apart: none for whole numbers, else at least one."""
+    decimals = 0 if all(cut.is_integer() for cut in cuts) else 1
+    while len({f"{cut:.{decimals}f}" for cut in cuts}) < len(set(cuts)):
+        decimals += 1
+    return [f"{cut:.{decimals}f}" for cut in cuts]
