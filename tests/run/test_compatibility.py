@@ -14,7 +14,7 @@ from seglab.errors import ConfigError
 from seglab.nets.base import SegmentationNet
 from seglab.run.catalogue import names
 from seglab.run.info import info
-from seglab.run.zoo.compatibility import TITLES, example, fault, measure
+from seglab.run.zoo.compatibility import TITLES, example, fault, measure, plain_logits, varied_net, varies
 from seglab.run.zoo.networks import class_of, narrow_net, node_of
 
 
@@ -41,7 +41,15 @@ class Rooted(OneByOne):
     """A square root of zero, whose gradient is infinite."""
 
     def forward(self, image: Tensor) -> Tensor:
-        return (super().forward(image) * 0).sqrt()
+        logits = super().forward(image)
+        return logits + (logits * 0).sqrt()
+
+
+class Dead(OneByOne):
+    """Gives zeros only, as a narrow network does whose units are all off."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) * 0
 
 
 class Limited(OneByOne):
@@ -62,6 +70,17 @@ def test_a_fault_says_what_went_wrong() -> None:
     assert fault("channels_last", Rooted(), image) == "the gradient of conv.weight is not finite"
     assert fault("onnx", OneByOne(), image) == fault("bf16", OneByOne(), image) == ""
     assert fault("channels_last", OneByOne(), image) == ""
+
+
+def test_zeros_are_not_compared_with_zeros() -> None:
+    assert fault("channels_last", Dead(), torch.rand(2, 1, 8, 8)) == "the logits hardly vary, so nothing is compared"
+
+
+@pytest.mark.parametrize(("name", "dims"), [("bsunet", 3), ("encoding_unet", 3)])
+def test_networks_are_drawn_until_their_logits_vary(name: str, dims: int) -> None:
+    dead, net = narrow_net(name, dims), varied_net(name, dims)
+    assert dead is not None and not varies(plain_logits(dead, example(dead)))
+    assert net is not None and varies(plain_logits(net, example(net)))
 
 
 def test_what_the_network_says_itself_is_not_measured() -> None:

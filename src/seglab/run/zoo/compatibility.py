@@ -14,15 +14,19 @@ from seglab.errors import ConfigError
 from seglab.files import write_text
 from seglab.nets.base import SegmentationNet
 from seglab.run.catalogue import names
-from seglab.run.zoo.networks import chosen, narrow_net
+from seglab.run.zoo.networks import chosen, narrow_nets
 from seglab.task.sizes import memory_layout
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TITLES = {"compile": "torch.compile", "onnx": "ONNX", "bf16": "bfloat16", "channels_last": "channels_last"}
 TOLERANCE = 1e-3  # of the largest logit, between two ways to the same logits, which order their sums differently
+SPREAD = (
+    10 * TOLERANCE
+)  # of the largest logit, by which each class varies at least; else two constants would be compared
 MADE = "<!-- python src/info.py what=compatibility output=docs/zoo makes this file. -->"
 EXPLANATION = """\
-Measured on a CPU on narrow networks with two classes or the fewest that they take.
+Measured on a CPU on narrow networks with two classes or the fewest that they take, whose weights are drawn so that the
+logits vary over the image.
 
 - **torch.compile** (`trainer.compile=true`): the network is one graph (`fullgraph=True`) with the same logits.
 - **ONNX**: `torch.onnx.export(net, (image,), dynamo=True)` for a fixed size; onnxruntime gives the same logits.
@@ -49,7 +53,7 @@ def write_compatibility(folder: Path, only: Sequence[str] | None = None) -> Path
     rows: list[str] = []
     for name in names("model"):
         if name in wanted:
-            nets = [net for dims in (2, 3) if (net := narrow_net(name, dims)) is not None]
+            nets = [net for dims in (2, 3) if (net := varied_net(name, dims)) is not None]
             rows += [_row([name, f"{net.spatial_dims}-D", *measure(net).values()]) for net in nets]
         else:
             rows += [line for line in known if line.startswith(f"| {name} |")]
@@ -59,6 +63,19 @@ def write_compatibility(folder: Path, only: Sequence[str] | None = None) -> Path
     parts = [MADE, "# What works where", table, EXPLANATION, f"Last measured with {', '.join([python, *versions])}."]
     write_text(file, "\n\n".join(parts) + "\n")
     return file
+
+
+def varied_net(name: str, dims: int) -> SegmentationNet | None:
+    """The narrowest network of a choice of conf/model whose logits vary: narrow ones may be dead and give zeros only.
+
+    Returns:
+        None if it does not exist in these dimensions.
+    """
+    net = None
+    for net in narrow_nets(name, dims):
+        if varies(plain_logits(net, example(net))):
+            break
+    return net
 
 
 def measure(net: SegmentationNet) -> dict[str, str]:
@@ -133,9 +150,24 @@ def training_fault(net: SegmentationNet, image: Tensor, *, bf16: bool = False, c
 
 
 def difference(logits: Tensor, wanted: Tensor) -> str:
-    """Largest difference where it is more than rounding, empty where the logits are the same."""
+    """Largest difference where it is more than rounding, empty where the logits are the same.
+
+    Logits that do not vary are a difference too: a wrong network would give them as well.
+    """
+    if not varies(wanted):
+        return "the logits hardly vary, so nothing is compared"
     largest, allowed = (logits - wanted).abs().max(), TOLERANCE * wanted.abs().max()
     return "" if largest <= allowed else f"logits of {wanted.abs().max():.2g} differ by {largest:.2g}"
+
+
+def varies(logits: Tensor) -> bool:
+    """Whether what tells each class of (N, K, *spatial) from the others differs over the images.
+
+    A class may be 0 everywhere by design, as the background is where the others are logits against it.
+    """
+    by_class = (logits - logits.mean(dim=1, keepdim=True)).transpose(0, 1).flatten(1)
+    spread = by_class.amax(dim=1) - by_class.amin(dim=1)
+    return bool((spread > SPREAD * logits.abs().max()).all())
 
 
 def _row(cells: list[str]) -> str:

@@ -1,7 +1,7 @@
 """Networks of conf/model, built without data: as configured, with the defaults of their class, or narrow."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from inspect import signature
 from typing import Any
@@ -17,6 +17,7 @@ from seglab.run.zoo.graph import Graph, trace
 
 N_CLASSES = 2
 WIDTHS = (1, 2, 4, 8, 12, 16)
+N_SEEDS = 8
 Node = dict[str, Any]
 
 
@@ -96,11 +97,17 @@ def narrow_net(name: str, dims: int) -> SegmentationNet | None:
     Returns:
         None if it does not exist in these dimensions.
     """
-    torch.manual_seed(0)
+    return next(narrow_nets(name, dims), None)
+
+
+def narrow_nets(name: str, dims: int) -> Iterator[SegmentationNet]:
+    """Networks of a choice of conf/model, on the CPU, narrowest first, of each width some whose weights differ."""
     for node in narrow_nodes(node_of(name)):
-        if (net := build_net(node, dims, device="cpu")) is not None:
-            return net
-    return None
+        for seed in range(N_SEEDS):
+            torch.manual_seed(seed)
+            if (net := build_net(node, dims, device="cpu")) is None:
+                break
+            yield net
 
 
 def graph_of(node: Node, dims: int) -> Graph | None:
