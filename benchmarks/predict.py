@@ -71,7 +71,7 @@ def ways_of(run_dir: Path) -> tuple[dict[str, Predict], float]:
     eager = deepcopy(run.task.net).to(memory_format=torch.contiguous_format)
     file = int8_file(run, onnx_file(run))
     rounded = runtime(file, "openvino")
-    loss = check_dice(run, file, rounded, backend="openvino", max_loss=1.0)["loss"]
+    loss = check_dice(run, file, rounded, backend="openvino", max_loss=1.0, keys="")["loss"]
     ways: dict[str, Predict] = {
         "eager float32": eager,
         "torch bfloat16": computing(run, BackendChoice(), HALF, scored=HALF),

@@ -12,7 +12,6 @@ from torch.export import ExportedProgram
 
 from seglab.errors import ConfigError
 from seglab.extras import require
-from seglab.files import atomic_path, check_writable
 from seglab.inference.backend import BACKENDS, Backend, Checked, Onnxruntime, Openvino, in_precision
 from seglab.inference.backend_onnx import SizeRule, traced, write_onnx
 from seglab.inference.folding import fold_batch_norm
@@ -21,6 +20,7 @@ from seglab.nets import base
 from seglab.nets.base import SegmentationNet
 from seglab.run.engine import computes_in_bf16
 from seglab.run.int8 import check_dice, int8_file
+from seglab.run.kept import made_once
 from seglab.run.trained import TrainedRun
 from seglab.task.implicit import ImplicitTask
 from seglab.task.segmentation import SegmentationTask
@@ -97,7 +97,7 @@ def computing(run: TrainedRun, choice: BackendChoice, precision: str, *, scored:
     if choice.int8:
         file = int8_file(run, onnx_file(run))
         compute = runtime(file, choice.backend)
-        check_dice(run, file, compute, backend=choice.backend, max_loss=choice.max_dice_loss)
+        check_dice(run, file, compute, backend=choice.backend, max_loss=choice.max_dice_loss, keys="inference.")
         return compute
     file = onnx_file(run)
     if choice.backend == "openvino" and dtype is torch.bfloat16:
@@ -131,22 +131,21 @@ def require_runtime(backend: Backend) -> None:
 
 
 def onnx_file(run: TrainedRun) -> Path:
-    """The network as ONNX, in the folder of the run; made where it is not there yet.
+    """The network as ONNX, in the folder of the run; made where it is not there yet, or damaged.
 
     Raises:
         ConfigError: a network that cannot be exported, or a folder that cannot be written.
     """
     check_exportable(run.task)
     file = run.run_dir / FOLDER / f"network-{weights_key(run.task)}.onnx"
-    if not file.is_file():
-        check_writable(file.parent, "run")
-        log.info(f"writing the network as ONNX, once: {file}")
+
+    def make(temporary: Path) -> None:
         net = exported(run.task)
-        with atomic_path(file) as temporary:
-            write_onnx(program_of(net), net, temporary)
-        for old in set(file.parent.glob("network-*")) - {file}:  # of other weights or other code
+        write_onnx(program_of(net), net, temporary)
+        for old in file.parent.glob("network-*"):  # of other weights or other code, and what was made of it
             old.unlink(missing_ok=True)
-    return file
+
+    return made_once(file, "the network as ONNX", make)
 
 
 def exported(task: SegmentationTask) -> SegmentationNet:

@@ -111,7 +111,7 @@ def write(run: TrainedRun, cfg: DictConfig, target: Path) -> Predict:
         file = int8_file(run, file)
         backend = "openvino" if cfg.format == "openvino" else "onnxruntime"
         compute = Openvino(file, threads) if backend == "openvino" else Onnxruntime(file, threads)
-        check_dice(run, file, compute, backend=backend, max_loss=cfg.max_dice_loss)
+        check_dice(run, file, compute, backend=backend, max_loss=cfg.max_dice_loss, keys="")
     if cfg.format == "openvino":
         target.mkdir()
         write_openvino(file, target / "network.xml")

@@ -8,12 +8,12 @@ import torch
 from rich.progress import track
 
 from seglab.errors import ConfigError, DataError
-from seglab.files import atomic_path
 from seglab.inference.backend import in_precision
 from seglab.inference.backend_onnx import write_int8
 from seglab.inference.network import Predict
 from seglab.metrics.confusion import count
 from seglab.metrics.report import scores
+from seglab.run.kept import made_once
 from seglab.run.record import read_json, write_json
 from seglab.run.trained import TrainedRun, plain_predictor
 
@@ -24,7 +24,7 @@ log = logging.getLogger("seglab")
 
 
 def int8_file(run: TrainedRun, plain: Path) -> Path:
-    """The network as ONNX in 8 bits, beside its float32 file; made where it is not there yet.
+    """The network as ONNX in 8 bits, beside its float32 file; made where it is not there yet, or damaged.
 
     What was calibrated and measured on other data than the run's own has a name of its own.
 
@@ -37,16 +37,15 @@ def int8_file(run: TrainedRun, plain: Path) -> Path:
     """
     data = "" if run.root is None else f"-{hashlib.sha256(run.root.encode()).hexdigest()[:8]}"
     file = plain.with_name(f"{plain.stem}-int8{data}.onnx")
-    if not file.is_file():
-        log.info(f"writing the network in 8 bits, once: {file}")
-        windows = run.windows(run.data.records["train"], N_CALIBRATION)
-        with atomic_path(file) as temporary:
-            write_int8(plain, temporary, windows)
-    return file
+
+    def make(temporary: Path) -> None:
+        write_int8(plain, temporary, run.windows(run.data.records["train"], N_CALIBRATION))
+
+    return made_once(file, "the network in 8 bits", make)
 
 
 def check_dice(
-    run: TrainedRun, file: Path, compute: Predict, *, backend: str, max_loss: float
+    run: TrainedRun, file: Path, compute: Predict, *, backend: str, max_loss: float, keys: str
 ) -> dict[str, float | None]:
     """Refuse 8 bits that lose too much Dice on the validation cases; measured once, and kept beside the file.
 
@@ -56,6 +55,7 @@ def check_dice(
         compute: gives its logits.
         backend: that computes them.
         max_loss: largest loss of mean Dice that is allowed.
+        keys: what stands before `int8` and `max_dice_loss` on the command line: "inference." or nothing.
 
     Raises:
         ConfigError: the loss is larger, or there is no foreground to measure it on.
@@ -63,14 +63,19 @@ def check_dice(
     """
     measured = file.with_name(f"{file.stem}-{backend}.json")
     if not measured.is_file():
-        write_json(measured, measured_dice(run, compute))
+        write_json(measured, measured_dice(run, compute, keys))
     found: dict[str, float | None] = read_json(measured)
-    check_gate(found, max_loss)
+    check_gate(found, max_loss, keys)
     return found
 
 
-def measured_dice(run: TrainedRun, compute: Predict) -> dict[str, float | None]:
+def measured_dice(run: TrainedRun, compute: Predict, keys: str) -> dict[str, float | None]:
     """Mean Dice over all pixels of the validation cases, by the network in float32 and by `compute`.
+
+    Args:
+        run: whose validation cases count.
+        compute: gives logits in 8 bits.
+        keys: as for `check_dice`.
 
     Raises:
         DataError: there are no validation cases.
@@ -81,7 +86,7 @@ def measured_dice(run: TrainedRun, compute: Predict) -> dict[str, float | None]:
             "8 bits cannot be measured",
             given=f"no validation cases in {run.run_dir}",
             allowed="a run with validation cases",
-            fix="leave inference.int8 out, or train with data.val_fraction=0.15",
+            fix=f"leave {keys}int8 out, or train with data.val_fraction=0.15",
         )
     ways = {"float32": in_precision(run.task.logits, None, run.task.device.type), "int8": compute}
     sums = {name: torch.zeros(spec.num_classes, spec.num_classes, dtype=torch.int64) for name in ways}
@@ -97,8 +102,13 @@ def measured_dice(run: TrainedRun, compute: Predict) -> dict[str, float | None]:
     return {**dice, "loss": dice["float32"] - dice["int8"], "n_cases": len(records)}
 
 
-def check_gate(measured: dict[str, float | None], max_loss: float) -> None:
+def check_gate(measured: dict[str, float | None], max_loss: float, keys: str) -> None:
     """Refuse 8 bits that lose more Dice than is allowed, or of which nothing could be measured.
+
+    Args:
+        measured: from `measured_dice`.
+        max_loss: largest loss that is allowed.
+        keys: as for `check_dice`.
 
     Raises:
         ConfigError: gives the loss.
@@ -111,6 +121,6 @@ def check_gate(measured: dict[str, float | None], max_loss: float) -> None:
     raise ConfigError(
         "8 bits lose too much",
         given=f"mean Dice {dice} instead of {wanted} on {measured['n_cases']} case(s)",
-        allowed=f"a loss of at most inference.max_dice_loss={max_loss}",
-        fix="set inference.int8=false, or raise inference.max_dice_loss if that is good enough",
+        allowed=f"a loss of at most {keys}max_dice_loss={max_loss}",
+        fix=f"set {keys}int8=false, or raise {keys}max_dice_loss if that is good enough",
     )
