@@ -104,9 +104,6 @@ class SegmentationData(DataSource, LightningDataModule):
     dicom_labels: DicomLabels = field(default="nifti", init=False)
     """What labels of a DICOM series are written as; set by the prediction."""
 
-    scratch_dir: Path | None = field(default=None, init=False)
-    """Folder of files that hold NIfTI volumes instead of memory; set by the prediction."""
-
     cases: list[Case] = field(default_factory=list, init=False)
     """That `load` has found, whether they could be used or not."""
 

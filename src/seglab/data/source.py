@@ -24,6 +24,9 @@ class DataSource(ABC):
     splits_in_blocks: ClassVar[bool] = False
     """Whether neighbours of an ordered stack show the same and stay together in a split."""
 
+    scratch_dir: Path | None = None
+    """Folder of files that hold NIfTI volumes instead of memory; set by the prediction."""
+
     @property
     @abstractmethod
     def class_names(self) -> tuple[str, ...]:
