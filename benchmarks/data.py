@@ -10,11 +10,11 @@ process, for all ways, as in a loader's process. MONAI's cached datasets hold th
 the store would be without compression, read by the same code: the limit.
 
 Not all goals are reached. Of a slice of the phantom (0.39 ms) unpacking takes 0.17 ms for the image and 0.04 ms for the
-mask, conversion 0.1 ms; a patch unpacks three times its pixels, as it cuts six blocks of each slice. A block costs about
-1 us and 0.6 ns per pixel, so smaller blocks cost more than they save; LZ4 is less than half of it, the rest is
-shuffling and copying, which blosc2 does also for what is not compressed. Tried, and not faster: chunks of 2, 4, 8 and 16
-slices, blocks from 32x64 to 32x512 and two slices thick, LZ4 at other levels, BloscLZ, other splitting; nine bits as two
-arrays; the file as a buffer in memory; reading and normalising by pieces.
+mask, conversion 0.1 ms; a patch unpacks three times its pixels, as it cuts six blocks of each slice. A block costs
+about 1 us and 0.6 ns per pixel, so smaller blocks cost more than they save; LZ4 is less than half of it, the rest is
+shuffling and copying, which blosc2 does also for what is not compressed. Tried, and not faster: chunks of 2, 4, 8 and
+16 slices, blocks from 32x64 to 32x512 and two slices thick, LZ4 at other levels, BloscLZ, other splitting; nine bits as
+two arrays; the file as a buffer in memory; reading and normalising by pieces.
 The last line is {name: {value, goal, ok}}.
 """
 
