@@ -5,10 +5,10 @@ python benchmarks/large.py --side 4000 --slices 100    a short version, whose fi
 
 `python src/predict.py` labels a GeoTIFF of three 8-bit bands (six classes, windows of 512x512 pixels) and a gzipped
 NIfTI of 16-bit numbers with an intercept, as scanners store Hounsfield units (three classes, windows of 64x128x128
-voxels), four windows at a time, each in a process of its own on one thread. Peak memory is VmHWM of that process: all that was
-ever resident, libraries (some 850 MB with PyTorch for CUDA) and input included. What counts is what grows with the
-image, so the network is small and not trained: a U-Net of one channel and one pooling without norm; windows overlap by
-a tenth so that it ends in minutes. Neither changes the sums of a row of windows, which are the largest part.
+voxels), four windows at a time, each in a process of its own on one thread. Peak memory is VmHWM of that process: all
+that was ever resident, libraries (some 850 MB with PyTorch for CUDA) and input included. What counts is what grows with
+the image, so the network is small and not trained: a U-Net of one channel and one pooling without norm; windows overlap
+by a tenth so that it ends in minutes. Neither changes the sums of a row of windows, which are the largest part.
 
 Goals: at most 1500 MB for 20,000 x 20,000 pixels, at most 2000 MB for 1000 x 512 x 512 voxels.
 """
