@@ -270,7 +270,7 @@ class _SceneMaps:
 
     def write(self, depth: Span, height: Span, maps: NDArray[Any]) -> None:
         """Maps row by row, NaN where the image has no data."""
-        values = maps[:, 0].astype(np.float32)
+        values = maps[:, 0].copy()
         values[:, ~self.image.valid(height)] = np.nan
         self.rows.write(values)
 

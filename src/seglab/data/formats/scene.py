@@ -117,7 +117,7 @@ def opened(path: Path, *, require_crs: bool = True) -> Iterator[Scene]:
 
 
 class RowWriter:
-    """Writes rows into a tiled file, a row of tiles at a time.
+    """Writes rows into a tiled file, a row of tiles at a time; until then they wait in the type in which they come.
 
     Args:
         sink: the open file.
@@ -125,11 +125,13 @@ class RowWriter:
 
     def __init__(self, sink: Any) -> None:
         self.sink, self.sums = sink, dict[int, int]()
-        self._rows = np.empty((sink.count, TILE_PX, sink.width), dtype=sink.dtypes[0])
+        self._rows: NDArray[Any] = np.empty((sink.count, 0, sink.width))
         self._first = self._filled = 0
 
     def write(self, rows: NDArray[Any]) -> None:
-        """Write the next rows: (bands, h, W)."""
+        """Write the next rows: (bands, h, W), all of one type that the file's type holds."""
+        if not self._rows.size:
+            self._rows = np.empty((self.sink.count, TILE_PX, self.sink.width), rows.dtype)
         while rows.shape[1]:
             n = min(rows.shape[1], TILE_PX - self._filled)
             self._rows[:, self._filled : self._filled + n] = rows[:, :n]
@@ -140,9 +142,12 @@ class RowWriter:
     def flush(self) -> None:
         """Write what is held back."""
         if self._filled:
-            part = self._rows[:, : self._filled]
-            self.sink.write(part, window=Window(0, self._first, self.sink.width, self._filled))
-            self.sums[self._first] = zlib.crc32(part.tobytes())
+            window, total = Window(0, self._first, self.sink.width, self._filled), 0
+            for index, band in zip(self.sink.indexes, self._rows[:, : self._filled], strict=True):
+                values = np.ascontiguousarray(band, self.sink.dtypes[0])
+                self.sink.write(values, index, window=window)
+                total = zlib.crc32(values.data, total)
+            self.sums[self._first] = total
             self._first, self._filled = self._first + self._filled, 0
 
     def check(self, file: Path) -> None:
@@ -153,8 +158,9 @@ class RowWriter:
         """
         with rasterio.open(file) as written:
             for first, expected in self.sums.items():
-                n = min(TILE_PX, written.height - first)
-                found = zlib.crc32(written.read(window=Window(0, first, written.width, n)))
+                n, found = min(TILE_PX, written.height - first), 0
+                for index in written.indexes:
+                    found = zlib.crc32(written.read(index, window=Window(0, first, written.width, n)), found)
                 if found != expected:
                     raise OSError(
                         f"{file}: rows {first} to {first + n} are not as they were written; is the disk full?"
