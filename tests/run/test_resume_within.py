@@ -1,14 +1,19 @@
 """Resume within an epoch: a run that was cut at any place of it ends as if it had never been."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from run_jobs import composed
+from run_jobs import TINY_CRACK, composed
 from stop_at import PowerCut
 
+from seglab.run.catalogue import CONF
 from seglab.run.checkpoint import load_task
 from seglab.run.evaluate import evaluate
 from seglab.run.fit import fit
@@ -43,7 +48,7 @@ pytestmark = [pytest.mark.slow]
 
 @pytest.fixture(autouse=True)
 def own_callback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEGLAB_PACKAGES", "stop_at")
+    monkeypatch.setenv("SEGLAB_PACKAGES", "stop_at,fault_callbacks")
 
 
 def cut(epoch: int, batch: int, validates: bool = False) -> str:
@@ -92,7 +97,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("whole") / "run"
 
 
-@pytest.mark.parametrize("n_workers", [0, 2])
+@pytest.mark.parametrize("n_workers", [0, 1, 2])
 @pytest.mark.parametrize("place", [(0, 2), (1, 3), (1, 0, True)], ids=["gradient waits", "second epoch", "validation"])
 def test_a_cut_changes_nothing_whatever_the_workers_before_and_after(
     place: tuple[Any, ...], n_workers: int, train: Train, whole: Path, tmp_path: Path
@@ -102,6 +107,25 @@ def test_a_cut_changes_nothing_whatever_the_workers_before_and_after(
     with pytest.raises(PowerCut):
         train(tmp_path, *PLAN, *UNET, f"data.num_workers={n_workers}", cut(*place))
     resume(tmp_path, f"data.num_workers={2 - n_workers}")
+    assert_same_end(whole, tmp_path)
+
+
+def test_a_process_with_one_worker_that_is_killed_within_an_epoch_loses_nothing(
+    train: Train, whole: Path, crack_root: Path, cache_dir: Path, tmp_path: Path
+) -> None:
+    if not whole.exists():
+        train(whole, *PLAN, *UNET)
+    kick = "+callbacks.cut={_target_: fault_callbacks.Kick, number: SIGKILL, hook: on_train_batch_end, step: 5}"
+    given = [*TINY_CRACK, *PLAN, *UNET, "data.num_workers=1", kick, f"hydra.run.dir={tmp_path}"]
+    command = [sys.executable, str(CONF.parent / "src" / "train.py"), *given, f"data.root={crack_root}"]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [*command, f"paths.cache_dir={cache_dir}"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    left = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["cursor"]
+    assert left["epoch"] == 1 and 0 < left["batch"] < 5
+    resume(tmp_path, "data.num_workers=1")
     assert_same_end(whole, tmp_path)
 
 
