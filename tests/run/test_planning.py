@@ -33,7 +33,6 @@ def test_a_step_takes_memory_in_proportion_to_its_pixels(net: UNet) -> None:
 def test_with_room_what_was_left_open_gets_its_default(net: UNet, crack_root: Path, cache_dir: Path) -> None:
     data, node = planned(crack_root, cache_dir, net, 10 * GIB)
     assert node["batch_size"] == data.n_per_batch == 8 and node["patch_size"] == list(data.spec.patch_size)
-    assert (data.store.folder / "fingerprint.json").is_file()
 
 
 def test_without_room_the_batch_shrinks_then_the_patch(net: UNet, crack_root: Path, cache_dir: Path) -> None:
@@ -57,6 +56,17 @@ def test_what_the_user_has_set_stays_and_is_warned_of(
 def test_without_a_plan_the_memory_is_left_out_of_account(net: UNet, crack_root: Path, cache_dir: Path) -> None:
     _, node = planned(crack_root, cache_dir, net, MIB, plan="none")
     assert node["batch_size"] == 8 and node["patch_size"] is None
+
+
+def test_a_plan_stops_before_a_step_on_which_the_network_cannot_train(crack_root: Path, cache_dir: Path) -> None:
+    deep = UNet(in_channels=3, num_classes=2, spatial_dims=2, base_channels=2, n_poolings=4, norm="batch")
+    assert step_bytes(deep, (16, 16), 1) is None, "batch norm has one pixel at the lowest level"
+    data, node = planned(crack_root, cache_dir, deep, 1)
+    assert (node["batch_size"], node["patch_size"]) == (1, [16, 48]) == (data.n_per_batch, list(data.spec.patch_size))
+    data, node = planned(crack_root, cache_dir, deep, 1, patch_size=[16, 16])
+    assert node["batch_size"] == data.n_per_batch == 2
+    _, node = planned(crack_root, cache_dir, deep, 1, patch_size=[16, 16], batch_size=1)
+    assert (node["batch_size"], node["patch_size"]) == (1, [16, 16]), "which the checks before a training refuse"
 
 
 def test_only_an_open_depth_is_filled_in() -> None:

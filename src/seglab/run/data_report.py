@@ -1,6 +1,5 @@
 """What prepare has found out about a data set, as plain data: report.json, and what the page and the screen show."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ import numpy as np
 from seglab import __version__
 from seglab.data.contents import key_of
 from seglab.data.findings import SEVERITIES, FaultsError, Finding
+from seglab.data.fingerprint import fingerprint
 from seglab.data.integrity import shorten
 from seglab.data.module import PHANTOM, SegmentationData
 from seglab.data.store import ENTRIES, Record, Store
@@ -70,7 +70,9 @@ def describe(data: SegmentationData, failure: SeglabError | None) -> tuple[Repor
         "splits": [_split(data, name, groups, store) for name, groups in splits.items()] if store is not None else [],
         "sizes": {} if store is None else _sizes(data, store.records),
         "intensity": {} if failure is not None else _intensity(data),
-        "fingerprint": {} if failure is not None or store is None else _fingerprint(store),
+        "fingerprint": {}
+        if failure is not None
+        else fingerprint(data.prepared, data.class_names, has_background=data.has_background),
         "store": {} if failure is not None or store is None else _place(store),
         "cases": [] if store is None else [_case(record, splits) for record in store.records],
     }
@@ -146,13 +148,6 @@ def _intensity(data: SegmentationData) -> dict[str, Any]:
         "clip": list(data.clip),
         "patch_size": list(spec.patch_size),
     }
-
-
-def _fingerprint(store: Store) -> dict[str, Any]:
-    """What `load` has measured to plan with, where it does."""
-    file = store.folder / "fingerprint.json"
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found
 
 
 def _place(store: Store) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from seglab.data.fingerprint import told
 from seglab.data.shelf import DAY_S, Shelved
 from seglab.run.data_page import percent, size
 from seglab.run.data_report import Report
@@ -30,6 +31,8 @@ def show_report(report: Report, console: Console) -> None:
         console.print(_classes(report))
     counts = ", ".join(f"{number} {name}{'s' * (number != 1)}" for name, number in report["counts"].items())
     console.print(f"{report['n_cases']} cases of {report['root']}: {counts}", highlight=False, soft_wrap=True)
+    if report["fingerprint"]:
+        console.print(f"fingerprint {told(report['fingerprint'])}", highlight=False, soft_wrap=True)
     if report["set_aside"] and report["status"] == "ready":
         console.print(f"set aside   {', '.join(report['set_aside'])}", highlight=False, soft_wrap=True)
 

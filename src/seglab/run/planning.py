@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from seglab.data.fingerprint import fingerprint, told
 from seglab.data.module import SegmentationData
 from seglab.data.plan import plan_depth, smaller
+from seglab.errors import SeglabError
 from seglab.nets.base import SegmentationNet
 from seglab.run.engine import Engine
 
@@ -39,10 +39,10 @@ def with_depth(config: Config, patch: Sequence[int]) -> Config:
 
 
 def fit_memory(config: Config, data: SegmentationData, net: SegmentationNet, room: float) -> Config:
-    """Make what the user left open small enough, tell the plan, and write it into the configuration.
+    """Make what the user left open small enough, tell the plan in a line, and write it into the configuration.
 
-    What the user has set stays, whether it fits or not. The memory is that of the machine, not what happens to be free,
-    so that the same command plans the same on the same machine.
+    What the user has set stays, whether it fits or not, and nothing gets smaller than the network can train on. The
+    memory is that of the machine, not what happens to be free, so that the same command plans the same there.
 
     Args:
         config: of the run, with the model's depth.
@@ -59,14 +59,20 @@ def fit_memory(config: Config, data: SegmentationData, net: SegmentationNet, roo
     if node.get("plan") != "auto":
         data.use(patch_size=patch, batch_size=batch_size)
         return {**config, "data": {**node, "batch_size": batch_size}}
-    needed = step_bytes(net, patch, batch_size)
-    while needed > room and any(is_open.values()):
+    needed = step_bytes(net, patch, batch_size)  # None is refused by the checks before a training
+    while needed is not None and needed > room:
         less = smaller(patch, batch_size, may_cut=is_open["patch_size"], may_share=is_open["batch_size"])
-        if less is None:
+        needed_then = None if less is None else step_bytes(net, *less)
+        if less is None or needed_then is None:
             break
-        (patch, batch_size), needed = less, step_bytes(net, *less)
+        (patch, batch_size), needed = less, needed_then
     data.use(patch_size=patch, batch_size=batch_size)
-    log.info(told(fingerprint(data.prepared, data.class_names, has_background=data.has_background)))
+    if needed is not None:
+        _tell(patch, batch_size, is_open, needed, room)
+    return {**config, "data": {**node, "patch_size": list(patch), "batch_size": batch_size}}
+
+
+def _tell(patch: Sequence[int], batch_size: int, is_open: Mapping[str, bool], needed: int, room: float) -> None:
     how = {name: "planned" if left_open else "as set" for name, left_open in is_open.items()}
     log.info(
         f"plan: patch {'x'.join(map(str, patch))} ({how['patch_size']}), batch {batch_size} ({how['batch_size']}); "
@@ -74,7 +80,6 @@ def fit_memory(config: Config, data: SegmentationData, net: SegmentationNet, roo
     )
     if needed > room:
         log.warning("the plan may not fit into memory: set data.batch_size or data.patch_size smaller, or plan=none")
-    return {**config, "data": {**node, "patch_size": list(patch), "batch_size": batch_size}}
 
 
 def memory_at_hand(engine: Engine) -> float:
@@ -87,7 +92,7 @@ def memory_at_hand(engine: Engine) -> float:
     return SHARE * total / max(1, engine.world_size)
 
 
-def step_bytes(net: SegmentationNet, patch: Sequence[int], batch_size: int) -> int:
+def step_bytes(net: SegmentationNet, patch: Sequence[int], batch_size: int) -> int | None:
     """Bytes of a training step in float32: what the backward pass keeps, and the weights with what belongs to them.
 
     Measured by a pass without numbers. Less is needed in bfloat16.
@@ -96,6 +101,9 @@ def step_bytes(net: SegmentationNet, patch: Sequence[int], batch_size: int) -> i
         net: of the run, unchanged.
         patch: spatial size.
         batch_size: samples.
+
+    Returns:
+        None where the network cannot train on such a step, such as batch norm with a single pixel at its lowest level.
     """
     probe = deepcopy(net).to("meta").train()
     own = {_storage(tensor) for tensor in (*probe.parameters(), *probe.buffers())}
@@ -108,9 +116,13 @@ def step_bytes(net: SegmentationNet, patch: Sequence[int], batch_size: int) -> i
             kept[storage] = tensor.untyped_storage().nbytes()
         return tensor
 
-    image = torch.empty(batch_size, probe.in_channels, *probe.input_size_for(tuple(patch)), device="meta")
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = probe(image)
+    try:
+        size = probe.input_size_for(tuple(patch))
+        image = torch.empty(batch_size, probe.in_channels, *size, device="meta")
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            logits = probe(image)
+    except (SeglabError, RuntimeError, ValueError):
+        return None
     passing = 2 * max(kept.values(), default=0) + 2 * int(logits.nbytes)  # gradients on their way back
     n_parameters = sum(parameter.numel() for parameter in probe.parameters())
     return sum(kept.values()) + passing + BYTES_PER_PARAMETER * n_parameters
