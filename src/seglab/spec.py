@@ -18,13 +18,14 @@ class Case:
     Args:
         id: unique name, safe as a file name.
         image_file: the image.
-        mask_file: its mask.
+        mask_file: its mask, or that of the first class where each class has a file of its own.
         group: what must not be split apart: the patient, photo or scene.
         more_image_files: further modalities on the same grid; their channels follow those of `image_file`.
         split: train, val or test where a table says so, else None.
         metadata: what else is known of the case, by name, such as the scanner or the age.
         version: stands for the content of a case that lies in no files of its own, whose paths then only name its
             place; None for files, whose content is hashed.
+        more_mask_files: of the further classes, where each has a file of its own.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Case:
     split: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
     version: str | None = None
+    more_mask_files: tuple[Path, ...] = ()
 
     @property
     def image_files(self) -> tuple[Path, ...]:
@@ -43,8 +45,13 @@ class Case:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files of the case, the mask last."""
-        return (*self.image_files, self.mask_file)
+        """All files of the case, masks last."""
+        return (*self.image_files, *self.mask_files)
+
+    @property
+    def mask_files(self) -> tuple[Path, ...]:
+        """One file, or one for each class but the background."""
+        return (self.mask_file, *self.more_mask_files)
 
 
 @dataclass(frozen=True)

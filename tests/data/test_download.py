@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from seglab.data.download import Patience, download
-from seglab.data.official import Official, check_license, choose, fetch, official_archives
+from seglab.data.official import Official, check_license, choose, fetch, known_by, official_archives
 from seglab.errors import ConfigError, DataError
 
 CONTENT = bytes(range(256)) * 8000
@@ -173,6 +173,24 @@ def offered(server: Server, tmp_path: Path, **changes: Any) -> Official:
     known = official_archives()["deepcrack"]
     checksum = f"sha256:{hashlib.sha256(server.content).hexdigest()}"
     return Official(**{**vars(known), "address": server.address, "checksum": checksum, **changes})
+
+
+def test_an_archive_without_a_published_checksum_is_refused_with_its_own_until_that_is_accepted(
+    server: Server, tmp_path: Path
+) -> None:
+    archive = offered(server, tmp_path, checksum=None)
+    own = f"sha256:{hashlib.sha256(server.content).hexdigest()}"
+    with pytest.raises(DataError, match=f"no checksum of deepcrack is published[\\s\\S]*add data.checksum={own}"):
+        fetch(known_by(archive, None), tmp_path / "crack", tmp_path / "cache", FAST)
+    assert not (tmp_path / "crack").exists()
+    server.content = b"what came before is not fetched again"
+    assert (fetch(known_by(archive, own), tmp_path / "crack", tmp_path / "cache", FAST) / "images" / "a.jpg").is_file()
+    for other, given in ((archive, own[:-1]), (known_by(archive, own), own)):
+        with pytest.raises(ConfigError, match="cannot be set like this"):
+            known_by(other, given)
+    (tmp_path / "cache" / "downloads").rename(tmp_path / "aside")
+    with pytest.raises(DataError, match="checksum"):
+        fetch(known_by(archive, own), tmp_path / "other", tmp_path / "cache", FAST)
 
 
 def test_an_archive_is_fetched_unpacked_and_arranged(server: Server, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is prepared is listed and freed, and never what somebody has open or has just used."""
 
 import gc
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from seglab.data.lits import LitsData
 from seglab.data.locks import alone, hold, turn
 from seglab.data.preparation import PREPARING, Preparation
 from seglab.data.shelf import clean, loose_entries, shelved
-from seglab.data.store import IN_USE, Store
+from seglab.data.store import CASES, IN_USE, Store
 from seglab.errors import DataError
 
 Write = Callable[..., tuple[Path, Path]]
@@ -94,3 +95,12 @@ def test_a_folder_of_somebody_else_needs_no_lock(tmp_path: Path) -> None:
     assert hold(tmp_path / "file" / "f") is None
     with turn(tmp_path / "file" / "f"):
         pass
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/lake", "al://organisation/lake"])
+def test_the_address_of_a_remote_dataset_is_shown_as_it_was_typed(root: str, tmp_path: Path, write_lits: Write) -> None:
+    folder = prepared(tmp_path / "raw", tmp_path / "p", write_lits, 1).folder
+    rows = json.loads((folder / CASES).read_text())
+    kept = {"image_file": str(Path(root) / "image" / "0"), "mask_file": str(Path(root) / "mask" / "0")}
+    (folder / CASES).write_text(json.dumps([row | kept for row in rows]))
+    assert [store.root for store in shelved(tmp_path / "p")] == [root]

@@ -161,6 +161,7 @@ def test_a_configuration_cannot_allow_a_package_by_itself(monkeypatch: pytest.Mo
         ("data.images={group}/*.jpg", "data.images='{group}/*.jpg'"),
         ("data.images='{case}.jpg'", "data.images='{case}.jpg'"),
         ("data.classes={background:0,crack:1}", "data.classes={background:0,crack:1}"),
+        ("data.masks={rust: 'rust/{case}.png'}", "data.masks={rust: 'rust/{case}.png'}"),
         ("paths.cache_dir=${oc.env:HOME}", "paths.cache_dir=${oc.env:HOME}"),
         ("data.root=${paths}", "data.root=${paths}"),
         ("--help", "--help"),

@@ -96,8 +96,9 @@ def notice_headers(case: Case, header: Header, kind: Kind, *, mask: NDArray[np.u
     """
     if is_picture(case.image_file, kind):
         _notice_photo(case.image_file)
-    if is_picture(case.mask_file, kind):
-        _notice_mask(case.mask_file, mask)
+    for file in case.mask_files:
+        if is_picture(file, kind):
+            _notice_mask(file, mask)
     if is_raster(case.image_file, kind) and _has_color_table(case.image_file):
         value, fix = "its numbers stand for colours", "expand it to bands: gdal_translate -expand rgb"
         notice("warning", case.image_file, "is an image with a colour table", value=value, fix=fix)

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +10,7 @@ from uuid import uuid4
 import yaml  # type: ignore[import-untyped]
 
 from seglab.data.archives import unpack
+from seglab.data.contents import content_hash
 from seglab.data.download import Patience, download
 from seglab.errors import ConfigError, DataError
 
@@ -89,6 +90,30 @@ def check_license(archive: Official, *, is_accepted: bool) -> None:
         )
 
 
+def known_by(archive: Official, checksum: str | None) -> Official:
+    """The archive with the checksum that the user accepts, where its publishers give none.
+
+    Args:
+        archive: as listed.
+        checksum: "sha256:..." of what was fetched before, or None.
+
+    Raises:
+        ConfigError: another form, or a checksum beside the published one.
+    """
+    if checksum is None:
+        return archive
+    if archive.checksum is not None or not re.fullmatch("sha256:[0-9a-f]{64}", checksum):
+        raise ConfigError(
+            f"the checksum of {archive.name} cannot be set like this",
+            given=f"data.checksum={checksum}",
+            allowed=f"null, as {archive.checksum} is published"
+            if archive.checksum
+            else "sha256: and 64 digits of 0-9a-f",
+            fix="leave data.checksum out; the error that follows a download without a published one tells what to type",
+        )
+    return replace(archive, checksum=checksum)
+
+
 def fetch(archive: Official, root: Path, cache_dir: Path, patience: Patience | None = None) -> Path:
     """Download, unpack and arrange an archive; `root` appears when all of it is there.
 
@@ -102,7 +127,8 @@ def fetch(archive: Official, root: Path, cache_dir: Path, patience: Patience | N
         `root`.
 
     Raises:
-        DataError: as `download` and `unpack`; an archive without the files that are looked for; or `root` has files.
+        DataError: as `download` and `unpack`; no checksum is known, and that of what came is told; an archive without
+            the files that are looked for; or `root` has files.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(
@@ -113,6 +139,14 @@ def fetch(archive: Official, root: Path, cache_dir: Path, patience: Patience | N
         )
     local = cache_dir / "downloads" / f"{archive.name}-{archive.address.rpartition('/')[2]}"
     download(archive.address, local, checksum=archive.checksum, size_bytes=archive.size_bytes, patience=patience)
+    if archive.checksum is None:
+        found = f"sha256:{content_hash(local)}"
+        raise DataError(
+            f"no checksum of {archive.name} is published, so what came cannot be compared with anything",
+            given=f"{found} of {local}",
+            allowed="a file that you accept: compare its checksum with that of somebody who has it, or look into it",
+            fix=f"add data.checksum={found} to unpack it, without a second download; or delete it",
+        )
     unpacked = root.with_name(f".part-{uuid4().hex[:8]}-{root.name}")
     try:
         unpack(local, unpacked)

@@ -208,7 +208,7 @@ def read_sample(source: DataSource, case: Case) -> Sample:
         with findings.noting():
             image, valid, spacing = source.read_images(case.image_files)
         with findings.noting():
-            mask = source.read_mask(case)
+            mask = source.read_masks(case)
         findings.settle()
         check_same_size(image.shape, mask.shape, case.image_file, case.mask_file)
         mask = np.where(valid, mask, IGNORE_INDEX).astype(np.uint8)
@@ -229,7 +229,7 @@ def _by_part(finding: Finding, case: Case) -> Finding:
 
 def reading_code(source: type[DataSource]) -> str:
     """Hash of the code that reads and stores cases of a data set: its own, its file formats, and what all share."""
-    reads = [each for each in source.__mro__ if {"read_image", "read_mask"} & vars(each).keys()]
+    reads = [each for each in source.__mro__ if {"read_image", "read_mask", "read_masks"} & vars(each).keys()]
     own = {sys.modules[each.__module__] for each in reads}
     named = {_module_of(value) for module in own for value in vars(module).values()}
     used = {sys.modules[name] for name in named if name.startswith("seglab.data.") and "phantoms" not in name}

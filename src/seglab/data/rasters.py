@@ -104,17 +104,19 @@ class RastersData(OwnData, RasterData):
         """Read values or colours by the declared classes; nodata of image and mask is ignored."""
         file = case.mask_file
         if array_bands.is_array(file):
-            return self.coding.indices(array_bands.read_values(file), file)
-        if self.coding.in_colors:
-            return photo_labels.read_color_mask(file, self.coding.table)
+            return self.file_coding.indices(array_bands.read_values(file), file)
+        if self.file_coding.in_colors:
+            return photo_labels.read_color_mask(file, self.file_coding.table)
         if not is_geotiff(file):
-            return self.coding.indices(photo_labels.read_values(file), file)
+            return self.file_coding.indices(photo_labels.read_values(file), file)
         if is_geotiff(case.image_file):
             raster_labels.check_same_grid(case.image_file, file)
-        is_declared = self.coding.values is not BINARY.values  # else 255 may be nodata as well as foreground
-        declared = frozenset[int]().union(*self.coding.values) if is_declared else frozenset[int]()
+        is_declared = self.file_coding.values is not BINARY.values  # else 255 may be nodata as well as foreground
+        declared = frozenset[int]().union(*self.file_coding.values) if is_declared else frozenset[int]()
+        if isinstance(self.masks, dict):  # nodata = 0 would take away what the files of other classes say
+            declared = frozenset((0, 1))
         stored, valid = raster_labels.read_values(file, declared)
-        classes = self.coding.indices(np.where(valid, stored, self.coding.own[0]), file)
+        classes = self.file_coding.indices(np.where(valid, stored, self.file_coding.own[0]), file)
         return np.where(valid, classes, np.uint8(IGNORE_INDEX))
 
 

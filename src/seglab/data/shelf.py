@@ -1,9 +1,10 @@
 """What lies in the folder of prepared data, and freeing what nobody used lately."""
 
 import json
+import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os.path import commonpath
@@ -17,6 +18,7 @@ from seglab.data.store import CASES, ENTRIES, IN_USE
 from seglab.errors import DataError
 
 DAY_S = 86_400
+_ADDRESS = re.compile(r"(\w{2,}):/(?!/)")
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,19 @@ def _shelved(folder: Path) -> Shelved:
     with alone(mark) as is_free:
         return Shelved(
             folder=folder,
-            root=commonpath([Path(row[f"{part}_file"]).absolute() for row in rows for part in ("image", "mask")]),
+            root=_in_common([row[f"{part}_file"] for row in rows for part in ("image", "mask")]),
             entries=entries,
             n_bytes=sum(_n_bytes(folder.parent / ENTRIES / name) for name in entries),
             used=mark.stat().st_mtime,
             in_use=not is_free,
         )
+
+
+def _in_common(files: Sequence[str]) -> str:
+    """Folder or address of all files; an address that was kept as a path has lost one of its slashes."""
+    if _ADDRESS.match(files[0]):
+        return _ADDRESS.sub(r"\1://", commonpath(files))
+    return commonpath([Path(file).absolute() for file in files])
 
 
 def _n_bytes(folder: Path) -> int:

@@ -75,6 +75,10 @@ class DataSource(ABC):
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read and check the mask of a case: (D, H, W), class index or 255."""
 
+    def read_masks(self, case: Case) -> NDArray[np.uint8]:
+        """Read and check what lies in the mask files of a case; else as `read_mask`."""
+        return self.read_mask(case)
+
     @abstractmethod
     def write_labels(self, labels: NDArray[np.uint8], like: Path, target_stem: Path, spec: DataSpec) -> Path:
         """Write (D, H, W) labels on the grid of the image file `like`; the ending is added to `target_stem`."""

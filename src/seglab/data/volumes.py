@@ -172,7 +172,7 @@ class VolumesData(OwnData, VolumeData):
 
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read labels by the declared classes."""
-        return self.coding.indices(self.read_labels(case), case.mask_file)
+        return self.file_coding.indices(self.read_labels(case), case.mask_file)
 
 
 def standardised(channel: NDArray[Any]) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ from seglab.run.catalogue import CONF, config_dirs, help_lines, names
 from seglab.run.ids import run_dir, run_id
 
 _FIELD = re.compile(r"(?<!\$)\{\w+\}")
+_DICTIONARY = re.compile(r"\{\s*\w+\s*:")
 
 OPTIONAL = ("augment", "debug", "experiment", "logger", "sweep")
 """Groups that a run can do without."""
@@ -101,11 +102,13 @@ def quote_patterns(arguments: Sequence[str]) -> list[str]:
     """Put values with a field in braces, such as masks/{case}.png, into the quotes that Hydra asks for.
 
     Hydra's own braces enclose a dictionary, with colons, or follow a dollar; a name alone in them means nothing to it.
+    A dictionary of patterns is left as it is: its values need quotes of their own.
     """
     quoted = []
     for text in arguments:
         key, sign, value = text.partition("=")
-        is_pattern = sign and not value.startswith(("'", '"')) and _FIELD.search(value)
+        is_written = value.startswith(("'", '"')) or _DICTIONARY.match(value)
+        is_pattern = sign and not is_written and _FIELD.search(value)
         quoted.append(f"{key}='{value}'" if is_pattern and "'" not in value else text)
     return quoted
 

@@ -58,7 +58,7 @@ def describe(data: SegmentationData, failure: SeglabError | None) -> tuple[Repor
     report = {
         "data": data.dataset,
         "kind": data.kind,
-        "root": "a phantom" if data.root == PHANTOM else str(Path(data.root).absolute()),
+        "root": _root(data.root),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "seglab": __version__,
         "status": "ready" if failure is None else "refused",
@@ -77,6 +77,12 @@ def describe(data: SegmentationData, failure: SeglabError | None) -> tuple[Repor
         "cases": [] if store is None else [_case(record, splits) for record in store.records],
     }
     return report, store
+
+
+def _root(root: str) -> str:
+    if root == PHANTOM:
+        return "a phantom"
+    return root if "://" in root else str(Path(root).absolute())
 
 
 def grouped(findings: Sequence[Finding]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from seglab.data.module import SegmentationData
-from seglab.data.official import check_license, choose, fetch, official_archives
+from seglab.data.official import check_license, choose, fetch, known_by, official_archives
 from seglab.data.preview import preview
 from seglab.data.shelf import clean, loose_entries, shelved
 from seglab.errors import ConfigError, SeglabError
@@ -24,7 +24,7 @@ from seglab.run.data_report import PAGE, describe, report_dir
 from seglab.run.data_screen import progress_bar, show_report, show_shelf
 from seglab.run.make import make
 
-DOWNLOAD_KEYS = ("download", "archive", "accept_license")
+DOWNLOAD_KEYS = ("download", "archive", "accept_license", "checksum")
 """Keys below data that say how to get it; the others build the data module."""
 
 
@@ -80,9 +80,9 @@ def fetch_data(data: SegmentationData, wanted: dict[str, Any], cache_dir: Path, 
     """Fetch the official archive into the root of the data.
 
     Raises:
-        SeglabError: there is none, its licence was not accepted, or the download failed.
+        SeglabError: there is none, its licence or its checksum was not accepted, or the download failed.
     """
-    archive = choose(official_archives(), data.dataset, wanted["archive"])
+    archive = known_by(choose(official_archives(), data.dataset, wanted["archive"]), wanted["checksum"])
     check_license(archive, is_accepted=wanted["accept_license"])
     console.print(f"{archive.what}\n{archive.license}: {archive.license_address}")
     fetch(archive, Path(data.root), cache_dir)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 
-from seglab.data.classes import Classes, unpacked
+from seglab.data.classes import BINARY, Classes, unpacked
 from seglab.data.listing import Patterns
 from seglab.data.patterns import Pattern
 from seglab.errors import ConfigError
@@ -34,11 +34,13 @@ class Described:
         kind: of the data.
         patterns: of images and masks.
         classes: of the masks; a phantom with more classes has the further ones in the last, one with fewer lacks them.
+        class_patterns: of each class but the background, where each has a mask file of its own.
     """
 
     kind: Kind
     patterns: Patterns
     classes: Classes
+    class_patterns: tuple[Patterns, ...] = ()
 
     def write(self, folder: Path, write_plain: Callable[[Path], None]) -> None:
         """Write a phantom of this kind and bring it into this form.
@@ -72,7 +74,19 @@ class Described:
         for place, channel in enumerate(self.patterns.channels or ("",)):
             target = self._target(folder, "images", {**fields, "channel": channel})
             _COPY[self.kind](image, target, partial(_dimmed, channel=place), None)
-        _COPY[self.kind](mask, self._target(folder, "masks", fields), self._coded, self._void)
+        for label, patterns in enumerate(self.class_patterns, start=1):
+            alone = replace(self, patterns=patterns, classes=BINARY, class_patterns=())
+            target, change = alone._target(folder, "masks", fields), partial(self._only, label, alone)
+            _COPY[self.kind](mask, target, change, alone._void)
+        if not self.class_patterns:
+            _COPY[self.kind](mask, self._target(folder, "masks", fields), self._coded, self._void)
+
+    def _only(self, label: int, alone: "Described", labels: NDArray[Any]) -> NDArray[Any]:
+        """The mask of one class."""
+        is_own = np.minimum(labels, len(self.classes.names) - 1) == label
+        if self.kind == "raster":
+            return alone._coded(np.where(labels == IGNORE_INDEX, IGNORE_INDEX, is_own & (labels != IGNORE_INDEX)))
+        return alone._coded(is_own.astype(np.uint8))
 
     def _target(self, folder: Path, which: str, fields: dict[str, str]) -> Path:
         suffix = ".png" if which == "masks" and self.classes.in_colors else SUFFIX[self.kind]
