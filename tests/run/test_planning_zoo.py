@@ -16,7 +16,9 @@ TASKS = {"implicit_unet": ["task=implicit"], "e1d3": ["task=regions", "loss=ce"]
 TASKS |= {"encoding_unet": ["task=label_encoding"], "bottleneck_head_unet": ["task=bottleneck_head"]}
 ONLY = {"orthogonal": 3, "smp": 2, "cascade": None}
 FEW = ("unet", "e1d3", "monai")
-ZOO = [pytest.param(name, marks=[] if name in FEW else pytest.mark.exhaustive) for name in names("model")]
+LANES = {True: pytest.mark.slow, False: pytest.mark.exhaustive}
+ZOO = [pytest.param(name, marks=LANES[name in FEW]) for name in names("model")]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -39,4 +41,4 @@ def test_a_network_can_train_on_what_is_planned(model: str, dims: int, ct_root: 
         needed = step_bytes(net, patch, batch_size)
         first = first or needed
         assert needed is not None and needed <= first
-    assert batch_size == 1 or dims == 2
+    assert batch_size <= 2, "the least memory leaves the least batch"
