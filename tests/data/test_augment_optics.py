@@ -1,9 +1,12 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from augment_parts import PHOTO, SPECS, only, sample
 
-from seglab.data.augment_optics import CHUNK, add_noise, blur, coarsen, cut_out
+from seglab.data.augment_optics import CHUNK, add_noise, blur, coarsen, cut_out, fresh_noise, gaussian
+from seglab.data.augment_stacks import changed
 from seglab.data.intensity import normalise
 
 KINDS = [np.uint8, np.float32]
@@ -17,6 +20,28 @@ def test_blur_spreads_a_point_evenly_and_keeps_its_sum(dtype: type) -> None:
     assert blurred.dtype == dtype and abs(float(blurred[..., 0].sum()) - 250) < 12
     assert np.array_equal(blurred, blurred[:, ::-1]) and np.allclose(blurred, blurred.swapaxes(0, 1))
     assert blurred[10, 10, 3] == pytest.approx(250 / 6.28, rel=0.05)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.3, 0.8, 1.0, 2.7, 12.0])
+def test_weights_of_a_blur_are_gaussian_and_keep_even_areas(sigma: float) -> None:
+    weights = gaussian(sigma)
+    distances = np.arange(len(weights)) - len(weights) // 2
+    exact = np.exp(-((distances / sigma) ** 2) / 2)
+    assert weights.sum() == 1 and np.array_equal(weights, weights[::-1]) and (weights >= 0).all()
+    assert np.abs(weights - exact / exact.sum()).max() <= 1 / 256
+    even = np.full((30, 30, 3), 201, np.uint8)
+    assert np.array_equal(blur(even, sigma), even)
+
+
+@pytest.mark.parametrize("n_planes", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("dtype", KINDS)
+def test_each_plane_changes_as_if_it_were_alone(n_planes: int, dtype: type) -> None:
+    planes = np.random.default_rng(0).integers(0, 256, (1, n_planes, 20, 30)).astype(dtype)
+    steps = [partial(blur, sigma=0.7), partial(coarsen, factor=1.5), partial(blur, sigma=0.4)]
+    together = changed(planes, steps)
+    alone = np.stack([changed(planes[:, [n]], steps)[:, 0] for n in range(n_planes)], axis=1)
+    tolerance = 1 if dtype == np.uint8 else 1e-3
+    assert together.dtype == dtype and np.abs(together.astype(float) - alone).max() <= tolerance
 
 
 @pytest.mark.parametrize("dtype", KINDS)
@@ -40,6 +65,14 @@ def test_noise_is_normal_of_the_given_width_and_new_in_each_draw(from_pool: bool
     assert np.mean(np.abs(first) < 1) == pytest.approx(0.683, abs=0.01)
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
     assert abs(np.corrcoef(draws[0][0].ravel(), draws[0][1].ravel())[0, 1]) < 0.03  # of two channels
+
+
+def test_fresh_noise_follows_the_normal_distribution_for_any_size() -> None:
+    rng = np.random.default_rng(0)
+    assert [len(fresh_noise(size, rng)) for size in (1, 3, 4, 5)] == [1, 3, 4, 5]
+    noise = np.sort(fresh_noise(200_001, rng))
+    expected = torch.special.ndtri((torch.arange(noise.size) + 0.5) / noise.size).numpy()
+    assert np.abs(noise - expected)[2000:-2000].max() < 0.03 and abs(np.mean(noise**4) - 3) < 0.06
 
 
 def test_noise_reaches_every_value_of_a_large_sample() -> None:

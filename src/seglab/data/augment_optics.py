@@ -2,10 +2,12 @@
 
 import math
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from seglab.data.augment_stacks import BORDER
@@ -14,14 +16,33 @@ POOL = 1 << 20
 """Numbers of the shared noise."""
 
 CHUNK = 1 << 18
-"""Numbers that are taken from the pool in one piece."""
+"""Numbers that are taken from the pool, or drawn, in one piece."""
+
+QUANTILES = 1 << 16
+"""Values of noise that is drawn anew: as many as 16 random bits can choose from."""
+
+SHARES = 256
+"""Weights of a blur are multiples of one over this, as OpenCV would round them for 8 bits; they are so with sum 1."""
 
 
 def blur(stack: NDArray[Any], sigma: float) -> NDArray[Any]:
     """Gaussian blur of the planes, cut off at 2.5 sigma: (H, W[, n]) -> the same."""
-    size = 2 * math.ceil(2.5 * sigma) + 1
-    blurred: NDArray[Any] = cv2.GaussianBlur(stack, (size, size), sigma, borderType=BORDER)
+    weights = gaussian(sigma)
+    blurred: NDArray[Any] = cv2.sepFilter2D(stack, -1, weights, weights, borderType=BORDER)
     return blurred
+
+
+def gaussian(sigma: float) -> NDArray[np.float32]:
+    """Weights of a blur, symmetrical, with sum 1: (2 * ceil(2.5 sigma) + 1).
+
+    Rounded are the sums from the end of a side, not the weights: no weight is off by more than one of `SHARES`, and
+    even areas stay as they are.
+    """
+    heights = [math.exp(-((n / sigma) ** 2) / 2) for n in range(math.ceil(2.5 * sigma), 0, -1)]
+    scale = SHARES / (1 + 2 * sum(heights))
+    ends = [0, *(round(scale * total) for total in accumulate(heights))]
+    side = [end - before for before, end in pairwise(ends)]
+    return np.array([*side, SHARES - 2 * ends[-1], *reversed(side)], np.float32) / SHARES
 
 
 def coarsen(stack: NDArray[Any], factor: float) -> NDArray[Any]:
@@ -53,8 +74,24 @@ def add_noise(values: NDArray[np.float32], sigma: float, rng: np.random.Generato
             place = int(rng.integers(POOL - CHUNK + 1))
             noise, scale = noise_pool()[place : place + part.size], sigma * (1 if rng.random() < 0.5 else -1)
         else:
-            noise, scale = rng.standard_normal(part.size, dtype=np.float32), sigma
+            noise, scale = fresh_noise(part.size, rng), sigma
         cv2.scaleAdd(noise, scale, part, dst=part)
+
+
+def fresh_noise(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Normal numbers, each one of `QUANTILES` that are equally likely; none lies beyond 4.33.
+
+    That takes a sixth of the time of `Generator.standard_normal`, which computes them.
+    """
+    bits = rng.integers(0, 1 << 64, -(-size // 4), dtype=np.uint64).view(np.uint16)[:size]
+    return normal_quantiles().take(bits, mode="clip")
+
+
+@lru_cache(maxsize=1)
+def normal_quantiles() -> NDArray[np.float32]:
+    """The middles of `QUANTILES` equally likely ranges of the normal distribution."""
+    shares = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
+    return torch.special.ndtri(shares).float().numpy()
 
 
 @lru_cache(maxsize=1)

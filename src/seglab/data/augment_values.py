@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -52,13 +53,13 @@ class Shade:
         if image.dtype != np.uint8:
             values = normalise(self._bent(image, intensity, *_range(intensity)), intensity).numpy()
             return self._lit(values)
-        mean, std = np.array([intensity.mean, intensity.std])[:, :, None, None, None]
+        mean, std, black, white = _columns(intensity)
         table = self._lit((self._bent(LEVELS, intensity, 0.0, WHITE) - mean) / std)
-        table = np.clip(table, -mean / std, (WHITE - mean) / std).astype(np.float32)
+        table = table.clip(black, white, out=table).astype(np.float32)
         values = np.empty(image.shape, np.float32)
-        flat = (-1, image.shape[-1])
-        for channel, entries, target in zip(image, table, values, strict=True):
-            cv2.LUT(channel.reshape(flat), entries, dst=target.reshape(flat))
+        flat = (len(image), -1, image.shape[-1])
+        for channel, entries, target in zip(image.reshape(flat), table, values.reshape(flat), strict=True):
+            cv2.LUT(channel, entries, dst=target)
         return values
 
     def _bent(self, image: NDArray[Any], intensity: Intensity, low: Bound, high: Bound) -> NDArray[Any]:
@@ -116,6 +117,13 @@ def recolor(values: NDArray[np.float32], matrix: NDArray[np.float64], intensity:
         np.clip(channel, black, white, out=channel)
 
 
+@lru_cache
+def _columns(intensity: Intensity) -> tuple[NDArray[np.float64], ...]:
+    """Mean and standard deviation, and what black and white are by them: (C, 1, 1, 1) each."""
+    mean, std = np.array([intensity.mean, intensity.std])[:, :, None, None, None]
+    return mean, std, -mean / std, (WHITE - mean) / std
+
+
 def _range(intensity: Intensity) -> tuple[Bound, Bound]:
     """Lower and upper end of the values of each channel."""
     mean, reach = np.array(intensity.mean), SPREAD * np.array(intensity.std)
@@ -134,6 +142,6 @@ def _shift_within(image: NDArray[np.float32], shift: float, intensity: Intensity
 
 def _bend(image: NDArray[np.float32], low: Bound, high: Bound, gamma: float) -> None:
     """Apply gamma between low and high, in place; beyond them nothing changes."""
-    share = np.clip((image - low) / (high - low), 0, 1)
+    share = ((image - low) / (high - low)).clip(0, 1)
     bent = cv2.pow(share.reshape(-1, share.shape[-1]), gamma).reshape(share.shape)
     image += (bent - share) * (high - low)
