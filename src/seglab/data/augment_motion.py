@@ -122,9 +122,7 @@ class Motion:
         """Pixels beyond the input that are needed above, below, left and right; splines stay within their controls."""
         height, width = self.size
         if self.bend is None:
-            corners = [(x, y) for x in (0, width - 1) for y in (0, height - 1)]
-            across, down = ([a * x + b * y + c for x, y in corners] for a, b, c in self.matrix)
-            left, right, above, below = min(across), max(across), min(down), max(down)
+            (left, right), (above, below) = (_ends(a * (width - 1), b * (height - 1), c) for a, b, c in self.matrix)
         else:
             (left, above), (right, below) = self.controls.min((1, 2)), self.controls.max((1, 2))
         needed = (-above, below - height + 1, -left, right - width + 1)
@@ -145,6 +143,11 @@ class Motion:
             some = slice(first, first + ROWS_AT_ONCE)
             places[:, some] = halfway[:, some] @ columns.T
         return places
+
+
+def _ends(across: float, down: float, start: float) -> tuple[float, float]:
+    """Least and largest of what the corners of a plane become along one axis."""
+    return start + min(across, 0.0) + min(down, 0.0), start + max(across, 0.0) + max(down, 0.0)
 
 
 def linear_map(*, angle: float, zoom: float, shear: float) -> Linear:

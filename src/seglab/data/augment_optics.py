@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from seglab.data.augment_stacks import BORDER
 
-POOL = 1 << 20
-"""Numbers of the shared noise."""
+POOL = 1 << 18
+"""Numbers of the shared noise: 1 MiB, which stays in the cache of a core beside a photo."""
 
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 """Numbers that are taken from the pool, or drawn, in one piece."""
 
 QUANTILES = 1 << 16
@@ -33,7 +33,7 @@ def blur(stack: NDArray[Any], sigma: float) -> NDArray[Any]:
 
 
 def gaussian(sigma: float) -> NDArray[np.float32]:
-    """Weights of a blur, symmetrical, with sum 1: (2 * ceil(2.5 sigma) + 1).
+    """Weights of a blur, symmetrical, with sum 1 and none at the ends that is 0.
 
     Rounded are the sums from the end of a side, not the weights: no weight is off by more than one of `SHARES`, and
     even areas stay as they are.
@@ -41,7 +41,7 @@ def gaussian(sigma: float) -> NDArray[np.float32]:
     heights = [math.exp(-((n / sigma) ** 2) / 2) for n in range(math.ceil(2.5 * sigma), 0, -1)]
     scale = SHARES / (1 + 2 * sum(heights))
     ends = [0, *(round(scale * total) for total in accumulate(heights))]
-    side = [end - before for before, end in pairwise(ends)]
+    side = [end - before for before, end in pairwise(ends) if end]
     return np.array([*side, SHARES - 2 * ends[-1], *reversed(side)], np.float32) / SHARES
 
 
@@ -68,11 +68,13 @@ def add_noise(values: NDArray[np.float32], sigma: float, rng: np.random.Generato
         from_pool: take it from the pool. Two samples may then share some of their noise.
     """
     flat = values.reshape(-1)
-    for start in range(0, flat.size, CHUNK):
+    starts = range(0, flat.size, CHUNK)
+    places = rng.integers(0, 2 * (POOL - CHUNK + 1), len(starts)).tolist() if from_pool else starts
+    for start, drawn in zip(starts, places, strict=True):
         part = flat[start : start + CHUNK]
         if from_pool:
-            place = int(rng.integers(POOL - CHUNK + 1))
-            noise, scale = noise_pool()[place : place + part.size], sigma * (1 if rng.random() < 0.5 else -1)
+            place, is_negative = divmod(drawn, 2)
+            noise, scale = noise_pool()[place : place + part.size], -sigma if is_negative else sigma
         else:
             noise, scale = fresh_noise(part.size, rng), sigma
         cv2.scaleAdd(noise, scale, part, dst=part)

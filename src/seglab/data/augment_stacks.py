@@ -1,6 +1,6 @@
 """Planes of a sample in stacks: OpenCV changes four of them as the channels of one image in hardly the time of one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -25,18 +25,14 @@ def changed(array: NDArray[Any], changes: Sequence[Change]) -> NDArray[Any]:
     if not changes:
         return np.array(array, order="C")
     result = np.empty(array.shape, array.dtype)
-    for planes, targets in zip(_some_at_once(array), _some_at_once(result), strict=True):
+    sources, targets = ([plane for channel in stacks for plane in channel] for stacks in (array, result))
+    for start in range(0, len(sources), AT_ONCE):
+        planes = sources[start : start + AT_ONCE]
         stack = _stacked(planes)
         for change in changes:
             stack = _without_filling(change(stack), len(planes))
-        _spread(stack, targets)
+        _spread(stack, targets[start : start + AT_ONCE])
     return result
-
-
-def _some_at_once(array: NDArray[Any]) -> Iterator[list[NDArray[Any]]]:
-    planes = [plane for channel in array for plane in channel]
-    for start in range(0, len(planes), AT_ONCE):
-        yield planes[start : start + AT_ONCE]
 
 
 def _stacked(planes: list[NDArray[Any]]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ WHITE = 255.0
 LEVELS = np.arange(256, dtype=np.float32).reshape(1, 1, 1, 256)
 """Of 8 bits."""
 
+SHARES_OF_WHITE = np.arange(256) / WHITE
 SPREAD = 3.0
 """Standard deviations about the mean that gamma bends where values have no range of their own."""
 
@@ -53,14 +54,23 @@ class Shade:
         if image.dtype != np.uint8:
             values = normalise(self._bent(image, intensity, *_range(intensity)), intensity).numpy()
             return self._lit(values)
-        mean, std, black, white = _columns(intensity)
-        table = self._lit((self._bent(LEVELS, intensity, 0.0, WHITE) - mean) / std)
-        table = table.clip(black, white, out=table).astype(np.float32)
         values = np.empty(image.shape, np.float32)
         flat = (len(image), -1, image.shape[-1])
-        for channel, entries, target in zip(image.reshape(flat), table, values.reshape(flat), strict=True):
+        for channel, entries, target in zip(
+            image.reshape(flat), self._table(intensity), values.reshape(flat), strict=True
+        ):
             cv2.LUT(channel, entries, dst=target)
         return values
+
+    def _table(self, intensity: Intensity) -> NDArray[np.float32]:
+        """What becomes of the levels of 8 bits: (C, 256)."""
+        mean, std, black, white = _columns(intensity)
+        levels: NDArray[Any] = WHITE * SHARES_OF_WHITE**self.gamma
+        if self.hu or self.gains:
+            levels = self._bent(LEVELS, intensity, 0.0, WHITE).reshape(-1, LEVELS.size)
+        scale = self.contrast / std
+        table = levels * scale + (self.brightness - scale * mean)
+        return np.minimum(np.maximum(table, black), white).astype(np.float32)
 
     def _bent(self, image: NDArray[Any], intensity: Intensity, low: Bound, high: Bound) -> NDArray[Any]:
         """What is done to stored values."""
@@ -119,8 +129,8 @@ def recolor(values: NDArray[np.float32], matrix: NDArray[np.float64], intensity:
 
 @lru_cache
 def _columns(intensity: Intensity) -> tuple[NDArray[np.float64], ...]:
-    """Mean and standard deviation, and what black and white are by them: (C, 1, 1, 1) each."""
-    mean, std = np.array([intensity.mean, intensity.std])[:, :, None, None, None]
+    """Mean and standard deviation, and what black and white are by them: (C, 1) each."""
+    mean, std = np.array([intensity.mean, intensity.std])[:, :, None]
     return mean, std, -mean / std, (WHITE - mean) / std
 
 
