@@ -68,7 +68,7 @@ class Augment:
         shift_hu: largest shift, HU.
         noise: probability of added Gaussian noise.
         noise_std: its largest standard deviation, in standard deviations of the data.
-        noise_pool: take the noise from a shared pool at a random place, 50 times faster; false draws it anew.
+        noise_pool: take the noise from a shared pool at random places, 10 times faster; false draws it anew.
         cutout: probability of boxes that are set to the mean of the data; the mask keeps what they hide.
         cutout_boxes: largest number of boxes.
         cutout_size: largest side of a box, as a share of the patch.

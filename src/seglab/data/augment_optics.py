@@ -42,7 +42,8 @@ def gaussian(sigma: float) -> NDArray[np.float32]:
     scale = SHARES / (1 + 2 * sum(heights))
     ends = [0, *(round(scale * total) for total in accumulate(heights))]
     side = [end - before for before, end in pairwise(ends) if end]
-    return np.array([*side, SHARES - 2 * ends[-1], *reversed(side)], np.float32) / SHARES
+    weights = [*side, SHARES - 2 * ends[-1], *reversed(side)]
+    return np.array([weight / SHARES for weight in weights], np.float32)
 
 
 def coarsen(stack: NDArray[Any], factor: float) -> NDArray[Any]:
@@ -68,12 +69,10 @@ def add_noise(values: NDArray[np.float32], sigma: float, rng: np.random.Generato
         from_pool: take it from the pool. Two samples may then share some of their noise.
     """
     flat = values.reshape(-1)
-    starts = range(0, flat.size, CHUNK)
-    places = rng.integers(0, 2 * (POOL - CHUNK + 1), len(starts)).tolist() if from_pool else starts
-    for start, drawn in zip(starts, places, strict=True):
+    for start in range(0, flat.size, CHUNK):
         part = flat[start : start + CHUNK]
         if from_pool:
-            place, is_negative = divmod(drawn, 2)
+            place, is_negative = divmod(int(rng.random() * 2 * (POOL - CHUNK + 1)), 2)
             noise, scale = noise_pool()[place : place + part.size], -sigma if is_negative else sigma
         else:
             noise, scale = fresh_noise(part.size, rng), sigma
@@ -93,7 +92,8 @@ def fresh_noise(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
 def normal_quantiles() -> NDArray[np.float32]:
     """The middles of `QUANTILES` equally likely ranges of the normal distribution."""
     shares = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
-    return torch.special.ndtri(shares).float().numpy()
+    quantiles: NDArray[np.float32] = torch.special.ndtri(shares).float().numpy()
+    return quantiles
 
 
 @lru_cache(maxsize=1)
