@@ -28,9 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from seglab.errors import CheckpointError  # noqa: E402
-from seglab.run.checkpoint_io import CheckpointFiles  # noqa: E402
-from seglab.run.durable import PART  # noqa: E402
-from seglab.run.plain import UNREADABLE, read_checkpoint  # noqa: E402
+from seglab.run.checkpoints.checkpoint_io import CheckpointFiles  # noqa: E402
+from seglab.run.checkpoints.durable import PART  # noqa: E402
+from seglab.run.checkpoints.plain import UNREADABLE, read_checkpoint  # noqa: E402
 
 MB = 1_000_000
 

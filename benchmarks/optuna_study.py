@@ -18,7 +18,7 @@ from pathlib import Path
 import optuna
 from runs import ONE_THREAD, ROOT, finish, table
 
-from seglab.run.study_storage import open_storage
+from seglab.run.sweeps.study_storage import open_storage
 
 SMALL = (
     "data.root=phantom data.batch_size=4 data.patch_size=[64,64] callbacks=checkpoint_only logger=csv test=false "

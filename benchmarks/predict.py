@@ -19,8 +19,8 @@ import torch
 from runs import finish, opened, table, train
 
 from seglab.inference.network import Predict
-from seglab.run.backends import BackendChoice, computing, onnx_file, runtime
-from seglab.run.int8 import check_dice, int8_file
+from seglab.run.exports.backends import BackendChoice, computing, onnx_file, runtime
+from seglab.run.exports.int8 import check_dice, int8_file
 from seglab.run.record import read_run
 from seglab.run.trained import TrainedRun
 

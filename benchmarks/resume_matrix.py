@@ -157,7 +157,7 @@ def state(run_dir: Path) -> dict[str, Any]:
 
 def logged(run_dir: Path) -> list[dict[str, float]]:
     """Every logged value but the clock, step by step."""
-    from seglab.run.metrics_file import read_metrics
+    from seglab.run.tracking.metrics_file import read_metrics
 
     return [{name: value for name, value in row.items() if name != "time"} for row in read_metrics(run_dir)]
 

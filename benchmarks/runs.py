@@ -20,7 +20,7 @@ from seglab.metrics.confusion import count  # noqa: E402
 from seglab.metrics.report import scores  # noqa: E402
 from seglab.metrics.tanimoto import tanimoto  # noqa: E402
 from seglab.run.build import build_data  # noqa: E402
-from seglab.run.checkpoint import find_checkpoint, load_task  # noqa: E402
+from seglab.run.checkpoints.checkpoint import find_checkpoint, load_task  # noqa: E402
 from seglab.run.record import read_run  # noqa: E402
 from seglab.task.segmentation import SegmentationTask  # noqa: E402
 

@@ -11,7 +11,7 @@ from seglab.run.cli import launch, user_errors
 def main(cfg: DictConfig) -> None:
     """Compose the configuration, then import what the job needs."""
     with user_errors():
-        from seglab.run.dashboard import dashboard
+        from seglab.run.tracking.dashboard import dashboard
 
         dashboard(cfg)
 

@@ -30,7 +30,7 @@ def score(run_dir: Path, root: Path, cache_dir: Path) -> dict[str, Any]:
     from run_jobs import composed
 
     from seglab.run.build import build_data
-    from seglab.run.checkpoint import find_checkpoint, load_task
+    from seglab.run.checkpoints.checkpoint import find_checkpoint, load_task
     from seglab.run.engine import Engine
     from seglab.run.evaluate import evaluate
     from seglab.run.record import read_run

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from seglab.run.metrics_file import read_metrics
+from seglab.run.tracking.metrics_file import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = ("WANDB_", "SEGLAB_", "SLURM_", "PL_", "RUN_ID", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "WORLD_SIZE")

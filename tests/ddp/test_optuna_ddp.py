@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from seglab.run.search_space import parse_space
-from seglab.run.study import SweepStudy
-from seglab.run.study_outcome import Outcome
-from seglab.run.study_settings import StudySettings
-from seglab.run.trial import TrialReport
+from seglab.run.sweeps.search_space import parse_space
+from seglab.run.sweeps.study import SweepStudy
+from seglab.run.sweeps.study_outcome import Outcome
+from seglab.run.sweeps.study_settings import StudySettings
+from seglab.run.sweeps.trial import TrialReport
 
 ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = ("WANDB_", "SEGLAB_", "SLURM_", "PL_", "RUN_ID", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "WORLD_SIZE")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from seglab.run.metrics_file import read_metrics
+from seglab.run.tracking.metrics_file import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent

@@ -14,8 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from seglab.inference import backend
-from seglab.run import cli, export_check  # noqa: F401  # registers the resolvers
 from seglab.run.catalogue import CONF
+from seglab.run.exports import export_check  # registers the resolvers
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "run"))

@@ -118,7 +118,7 @@ def test_only_the_files_about_wandb_import_it() -> None:
         if any(name.partition(".")[0] == "wandb" for name in names):
             importers.add(place.partition(":")[0])
     files = ("dashboard", "wandb_board", "wandb_files", "wandb_link", "wandb_run", "wandb_settings")
-    assert importers == {f"seglab/run/{name}.py" for name in files}
+    assert importers == {f"seglab/run/tracking/{name}.py" for name in files}
 
 
 def test_every_package_with_code_has_tests() -> None:

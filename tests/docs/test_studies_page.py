@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from seglab.run import cli  # noqa: F401  # registers the resolvers
 from seglab.run.catalogue import CONF
-from seglab.run.search_space import parse_space
-from seglab.run.study_settings import StudySettings, names_of
+from seglab.run.sweeps.search_space import parse_space
+from seglab.run.sweeps.study_settings import StudySettings, names_of
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs/studies.md").read_text(encoding="utf-8")
 COMMANDS = "".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)).splitlines()

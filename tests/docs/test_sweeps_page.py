@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from seglab.run import cli  # noqa: F401  # registers the resolvers
 from seglab.run.catalogue import CONF
-from seglab.run.sweep_record import SweepRecord, settings
+from seglab.run.sweeps.sweep_record import SweepRecord, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")

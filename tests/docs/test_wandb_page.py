@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 
 from seglab.run import cli  # noqa: F401  # registers the resolvers
 from seglab.run.catalogue import CONF
-from seglab.run.wandb_board import AXES
-from seglab.run.wandb_files import KINDS
+from seglab.run.tracking.wandb_board import AXES
+from seglab.run.tracking.wandb_files import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "run"))

@@ -6,10 +6,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from seglab.run.search_space import SearchSpace, parse_space
-from seglab.run.study import SweepStudy
-from seglab.run.study_outcome import Outcome
-from seglab.run.study_settings import StudySettings
+from seglab.run.sweeps.search_space import SearchSpace, parse_space
+from seglab.run.sweeps.study import SweepStudy
+from seglab.run.sweeps.study_outcome import Outcome
+from seglab.run.sweeps.study_settings import StudySettings
 
 KNOWN = OmegaConf.create({"width": 16, "dropout": 0.0, "name": "x", "nothing": None, "lr": 1e-3})
 NUMBERS = ("a=interval(0.,1.)", "b=tag(log,interval(1e-5,1e-1))")

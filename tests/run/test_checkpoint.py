@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from seglab.errors import CheckpointError
-from seglab.run.checkpoint import find_checkpoint, load_task, load_weights, read_checkpoint
+from seglab.run.checkpoints.checkpoint import find_checkpoint, load_task, load_weights, read_checkpoint
 
 Run = tuple[Path, dict[str, float]]
 
@@ -30,7 +30,7 @@ def test_a_fresh_process_needs_only_the_file(crack_run: Run, tmp_path: Path) -> 
     alone = tmp_path / "model.ckpt"
     alone.write_bytes((crack_run[0] / "checkpoints" / "best.ckpt").read_bytes())
     code = (
-        "import sys, pathlib; from seglab.run.checkpoint import load_task;"
+        "import sys, pathlib; from seglab.run.checkpoints.checkpoint import load_task;"
         "print(type(load_task(pathlib.Path(sys.argv[1])).net).__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code, alone], cwd=tmp_path, capture_output=True, text=True, check=True)

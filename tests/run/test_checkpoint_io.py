@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from seglab.errors import CheckpointError
-from seglab.run.checkpoint_io import CheckpointFiles
-from seglab.run.manifest import find_fault, hash_of, read_manifest
-from seglab.run.plain import first_unsafe, read_checkpoint
-from seglab.run.resume import resume_point
+from seglab.run.checkpoints.checkpoint_io import CheckpointFiles
+from seglab.run.checkpoints.manifest import find_fault, hash_of, read_manifest
+from seglab.run.checkpoints.plain import first_unsafe, read_checkpoint
+from seglab.run.checkpoints.resume import resume_point
 
 NAMES = ["best.ckpt", "last.ckpt", "manifest.json", "previous.ckpt"]
 

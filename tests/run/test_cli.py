@@ -12,7 +12,7 @@ from run_jobs import composed
 
 from seglab.errors import ConfigError
 from seglab.run.catalogue import CONF, config_dirs, help_lines, names
-from seglab.run.checkpoint import load_task
+from seglab.run.checkpoints.checkpoint import load_task
 from seglab.run.cli import Refused, explain, quote_patterns, user_errors
 from seglab.run.make import locate
 

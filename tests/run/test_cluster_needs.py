@@ -13,9 +13,9 @@ pytest.importorskip("submitit")
 from seglab.errors import ConfigError
 from seglab.run import cli  # noqa: F401  # registers the resolvers
 from seglab.run.catalogue import CONF
-from seglab.run.cluster import Cluster, ClusterSettings, settings_of
-from seglab.run.cluster_task import has_checkpoint, rank_environment, set_aside
-from seglab.run.shares import Need
+from seglab.run.sweeps.cluster import Cluster, ClusterSettings, settings_of
+from seglab.run.sweeps.cluster_task import has_checkpoint, rank_environment, set_aside
+from seglab.run.sweeps.shares import Need
 
 SLURM = Cluster(ClusterSettings(), {})
 

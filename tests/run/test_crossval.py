@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from seglab.errors import CheckpointError
-from seglab.run.crossval import fold_table, grouped, over_folds
 from seglab.run.ensemble import members_of, write_ensemble
-from seglab.run.sweep_record import Job
+from seglab.run.sweeps.crossval import fold_table, grouped, over_folds
+from seglab.run.sweeps.sweep_record import Job
 
 
 def job(number: int, *overrides: str) -> Job:

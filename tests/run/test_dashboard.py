@@ -12,8 +12,8 @@ from run_jobs import read
 from wandb_server import serving
 
 from seglab.errors import CheckpointError, ConfigError
-from seglab.run.dashboard import dashboard
-from seglab.run.metrics_file import read_metrics
+from seglab.run.tracking.dashboard import dashboard
+from seglab.run.tracking.metrics_file import read_metrics
 
 Run = tuple[Path, dict[str, float]]
 

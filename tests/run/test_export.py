@@ -18,13 +18,13 @@ from seglab.errors import ConfigError
 from seglab.inference.postprocess import Postprocess, Steps
 from seglab.inference.tta import Views
 from seglab.inference.windows import SlidingWindow
-from seglab.run.checkpoint import find_checkpoint, load_task
+from seglab.run.checkpoints.checkpoint import find_checkpoint, load_task
 from seglab.run.choose import FILE
 from seglab.run.export import check_format, export
-from seglab.run.export_bundle import check_bundled
-from seglab.run.export_check import check_agreement, compared
-from seglab.run.int8 import check_gate
-from seglab.run.kept import made_once
+from seglab.run.exports.export_bundle import check_bundled
+from seglab.run.exports.export_check import check_agreement, compared
+from seglab.run.exports.int8 import check_gate
+from seglab.run.exports.kept import made_once
 from seglab.run.predict import predict
 from seglab.run.predictions import FILE as RECORD
 from seglab.run.predictions import LOCK

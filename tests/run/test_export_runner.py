@@ -16,7 +16,7 @@ from seglab.inference.network import WindowNetwork
 from seglab.inference.postprocess import Postprocess, Steps, label_case
 from seglab.inference.windows import SlidingWindow
 from seglab.nets.unet import UNet
-from seglab.run import export_runner
+from seglab.run.exports import export_runner
 from seglab.spec import Intensity
 
 CASES = {

@@ -20,7 +20,7 @@ from seglab.errors import CheckpointError, ConfigError, TrainingError
 from seglab.run.fit import fit
 from seglab.run.folder import is_occupied, latest_run, occupied
 from seglab.run.ids import run_dir as folder_of
-from seglab.run.metrics_file import read_metrics
+from seglab.run.tracking.metrics_file import read_metrics
 
 Train = Callable[..., dict[str, float]]
 PLAN = [

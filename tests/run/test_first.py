@@ -10,12 +10,12 @@ import torch
 from run_jobs import HARDWARE, TINY_CRACK, clean_environment, composed, read, same, train_in
 
 from seglab.errors import CheckpointError, ConfigError
-from seglab.run.checkpoint import load_task
+from seglab.run.checkpoints.checkpoint import load_task
+from seglab.run.checkpoints.resume import resume_point
 from seglab.run.evaluate import evaluate
 from seglab.run.fit import fit
 from seglab.run.ids import run_dir
 from seglab.run.predict import predict
-from seglab.run.resume import resume_point
 from seglab.task.distillation import DistillationTask
 
 Train = Callable[..., dict[str, float]]

@@ -17,7 +17,7 @@ from wandb_log import offline_files, read_wandb
 
 from seglab.errors import ConfigError, DataError, SeglabError
 from seglab.run.fit import check_mode, fit
-from seglab.run.metrics_file import read_metrics
+from seglab.run.tracking.metrics_file import read_metrics
 
 Run = tuple[Path, dict[str, float]]
 Train = Callable[..., dict[str, float]]

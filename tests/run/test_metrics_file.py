@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from lightning.pytorch.loggers import Logger
 
-from seglab.run.loggers import guarded, open_loggers
-from seglab.run.metrics_file import METRICS, MetricsFile, read_metrics
+from seglab.run.tracking.loggers import guarded, open_loggers
+from seglab.run.tracking.metrics_file import METRICS, MetricsFile, read_metrics
 
 
 def values(run_dir: Path) -> list[dict[str, float]]:

@@ -19,7 +19,7 @@ from sweep_app import jobs, run_sweep
 
 from hydra_plugins.seglab.optuna_sweeper import OptunaSweeper
 from seglab.run.catalogue import CONF
-from seglab.run.study_storage import open_storage
+from seglab.run.sweeps.study_storage import open_storage
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 OPTUNA = ["hydra/sweeper=optuna", "+study={storage:null,name:null,trial:null}", "hydra.sweeper.n_trials=3"]

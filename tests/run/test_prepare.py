@@ -12,8 +12,8 @@ from run_jobs import TINY_CRACK, composed, train_in
 from seglab.data.crack import CrackData
 from seglab.data.findings import FaultsError
 from seglab.errors import ConfigError, DataError
-from seglab.run.data_report import doubts
 from seglab.run.prepare import prepare
+from seglab.run.reports.data_report import doubts
 
 
 def prepared(*overrides: str) -> None:

@@ -22,10 +22,10 @@ from sweep_app import jobs, run_sweep
 from seglab.errors import ConfigError
 from seglab.run.guard import sweep_up
 from seglab.run.ids import fresh_environment, run_name
-from seglab.run.shares import Need, Shares, n_cores, need
-from seglab.run.sweep import Sweep, check_alone
-from seglab.run.sweep_job import Program, cause, first_overrides, quoted
-from seglab.run.sweep_record import SweepRecord, has_finished, setting, shown_time
+from seglab.run.sweeps.shares import Need, Shares, n_cores, need
+from seglab.run.sweeps.sweep import Sweep, check_alone
+from seglab.run.sweeps.sweep_job import Program, cause, first_overrides, quoted
+from seglab.run.sweeps.sweep_record import SweepRecord, has_finished, setting, shown_time
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 PLAIN = Program("train.py", [], [], [], Path())

@@ -11,9 +11,9 @@ from run_jobs import composed
 from wandb_log import offline_files, read_wandb
 
 from seglab.errors import CheckpointError, ConfigError
+from seglab.run.checkpoints.resume import check_same_data, resumed_config
 from seglab.run.fit import fit
-from seglab.run.metrics_file import read_metrics
-from seglab.run.resume import check_same_data, resumed_config
+from seglab.run.tracking.metrics_file import read_metrics
 
 Train = Callable[..., dict[str, float]]
 PLAN = ["trainer.max_epochs=4", "trainer.limit_train_batches=3", "model.dropout=0.2", "callbacks.images=null"]

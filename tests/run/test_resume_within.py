@@ -14,10 +14,10 @@ from run_jobs import TINY_CRACK, composed
 from stop_at import PowerCut
 
 from seglab.run.catalogue import CONF
-from seglab.run.checkpoint import load_task
+from seglab.run.checkpoints.checkpoint import load_task
 from seglab.run.evaluate import evaluate
 from seglab.run.fit import fit
-from seglab.run.metrics_file import read_metrics
+from seglab.run.tracking.metrics_file import read_metrics
 
 Train = Callable[..., dict[str, float]]
 EMA = ["callbacks=[default,ema]", "callbacks.ema.decay=0.7", "callbacks.ema.start_step=1"]

@@ -17,15 +17,15 @@ from study_parts import DEFAULTS, MIXED, space, study
 
 from seglab.errors import ConfigError
 from seglab.extras import require
-from seglab.run.study import DROPPED, SLOT, SWEEP, SweepStudy
-from seglab.run.study_outcome import PRUNED, Outcome, check_objective, outcome_of
-from seglab.run.study_report import report
-from seglab.run.study_settings import StudySettings, check_direction, names_of
-from seglab.run.study_storage import open_storage
-from seglab.run.sweep import Sweep
-from seglab.run.sweep_job import Program
-from seglab.run.sweep_record import Job
-from seglab.run.trial import TrialReport
+from seglab.run.sweeps.study import DROPPED, SLOT, SWEEP, SweepStudy
+from seglab.run.sweeps.study_outcome import PRUNED, Outcome, check_objective, outcome_of
+from seglab.run.sweeps.study_report import report
+from seglab.run.sweeps.study_settings import StudySettings, check_direction, names_of
+from seglab.run.sweeps.study_storage import open_storage
+from seglab.run.sweeps.sweep import Sweep
+from seglab.run.sweeps.sweep_job import Program
+from seglab.run.sweeps.sweep_record import Job
+from seglab.run.sweeps.trial import TrialReport
 
 
 def value(params: dict[str, Any]) -> Outcome:

@@ -11,14 +11,14 @@ import optuna
 import pytest
 
 from seglab.run.started import free_port
-from seglab.run.study_storage import open_storage
+from seglab.run.sweeps.study_storage import open_storage
 
 pytest.importorskip("psycopg")
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 JOB = """
 import sys, optuna
 from pathlib import Path
-from seglab.run.study_storage import open_storage
+from seglab.run.sweeps.study_storage import open_storage
 study = optuna.create_study(storage=open_storage(sys.argv[1], Path()), study_name="two", load_if_exists=True)
 study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=5)
 """

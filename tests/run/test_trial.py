@@ -9,8 +9,8 @@ from run_jobs import read
 from study_parts import study
 from wandb_log import read_wandb
 
-from seglab.run.study_outcome import PRUNED, Outcome, outcome_of
-from seglab.run.trial import TrialReport
+from seglab.run.sweeps.study_outcome import PRUNED, Outcome, outcome_of
+from seglab.run.sweeps.trial import TrialReport
 
 
 @pytest.mark.slow

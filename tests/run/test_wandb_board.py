@@ -15,10 +15,10 @@ from wandb_log import WandbLog, offline_files, read_wandb
 
 from seglab.errors import ConfigError, TrainingError
 from seglab.run.evaluate import evaluate
-from seglab.run.wandb_board import case_table, class_plots
-from seglab.run.wandb_identity import identity
-from seglab.run.wandb_run import close_wandb, open_wandb
-from seglab.run.wandb_settings import WandbSettings
+from seglab.run.tracking.wandb_board import case_table, class_plots
+from seglab.run.tracking.wandb_identity import identity
+from seglab.run.tracking.wandb_run import close_wandb, open_wandb
+from seglab.run.tracking.wandb_settings import WandbSettings
 
 Train = Callable[..., dict[str, float]]
 SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=2", "trainer.log_every_n_steps=1"]

@@ -9,8 +9,8 @@ import wandb
 from wandb_log import offline_files, read_wandb
 
 from seglab.errors import ConfigError
-from seglab.run.wandb_run import close_wandb, open_wandb
-from seglab.run.wandb_settings import WandbSettings, choose_mode, has_key
+from seglab.run.tracking.wandb_run import close_wandb, open_wandb
+from seglab.run.tracking.wandb_settings import WandbSettings, choose_mode, has_key
 
 KEY = "a" * 40
 

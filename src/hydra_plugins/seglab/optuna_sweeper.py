@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from hydra_plugins.seglab.process_launcher import ProcessLauncher
-    from seglab.run.search_space import SearchSpace
-    from seglab.run.study import SweepStudy
-    from seglab.run.study_settings import StudySettings
-    from seglab.run.sweep import Sweep
-    from seglab.run.sweep_record import Job
+    from seglab.run.sweeps.search_space import SearchSpace
+    from seglab.run.sweeps.study import SweepStudy
+    from seglab.run.sweeps.study_settings import StudySettings
+    from seglab.run.sweeps.sweep import Sweep
+    from seglab.run.sweeps.sweep_record import Job
 
 
 class OptunaSweeper(Sweeper):
@@ -95,8 +95,8 @@ class OptunaSweeper(Sweeper):
         with user_errors():
             for package in ("optuna", "cmaes", "matplotlib"):
                 require(package, "sweep", "hydra/sweeper=optuna")
-            from seglab.run.search_space import parse_space
-            from seglab.run.study_report import report
+            from seglab.run.sweeps.search_space import parse_space
+            from seglab.run.sweeps.study_report import report
 
             space = parse_space(self.params, arguments, self.master, self.loader)
             settings = self._settings()
@@ -105,13 +105,13 @@ class OptunaSweeper(Sweeper):
                 raise Refused(1)
 
     def _settings(self) -> "StudySettings":
-        from seglab.run.study_settings import StudySettings, names_of
+        from seglab.run.sweeps.study_settings import StudySettings, names_of
 
         return StudySettings(**self.given, objective=names_of(self.objective), directions=names_of(self.direction))
 
     def _check(self, settings: "StudySettings", space: "SearchSpace") -> None:
         """Compose every choice once, so that a wrong key or name ends the sweep before a study is begun."""
-        from seglab.run.study_settings import check_direction
+        from seglab.run.sweeps.study_settings import check_direction
 
         first = space.first()
         composed = self._composed([*space.overrides(first), "study.trial=0"])
@@ -125,7 +125,7 @@ class OptunaSweeper(Sweeper):
 
     def _run(self, settings: "StudySettings", space: "SearchSpace") -> "tuple[SweepStudy, Sweep]":
         """Run trials until the study has all."""
-        from seglab.run.study import SweepStudy
+        from seglab.run.sweeps.study import SweepStudy
 
         launcher = self._launcher()
         launcher.launch([], 0)  # makes the folder of the sweep, or takes it over

@@ -12,8 +12,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
-    from seglab.run.sweep import Sweep
-    from seglab.run.sweep_record import Job
+    from seglab.run.sweeps.sweep import Sweep
+    from seglab.run.sweeps.sweep_record import Job
 
 
 class JobFailed(HydraException):
@@ -74,8 +74,8 @@ class ProcessLauncher(Launcher):
         return self.sweep is None or self.sweep.report()
 
     def _open(self) -> "Sweep":
-        from seglab.run.sweep import Sweep, check_alone, check_one_batch
-        from seglab.run.sweep_job import Program
+        from seglab.run.sweeps.sweep import Sweep, check_alone, check_one_batch
+        from seglab.run.sweeps.sweep_job import Program
 
         hydra = self.config.hydra
         check_alone()

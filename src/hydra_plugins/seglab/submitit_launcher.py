@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from hydra_plugins.seglab.process_launcher import ProcessLauncher
 
 if TYPE_CHECKING:
-    from seglab.run.sweep import Sweep
+    from seglab.run.sweeps.sweep import Sweep
 
 
 class SubmititLauncher(ProcessLauncher):
@@ -19,7 +19,7 @@ class SubmititLauncher(ProcessLauncher):
         parallel: jobs in the queue at once.
         retries: how often a failed job is started again.
         grace_s: seconds that jobs have to end themselves after Ctrl-C or SIGTERM.
-        settings: of the cluster, see seglab.run.cluster.ClusterSettings.
+        settings: of the cluster, see seglab.run.sweeps.cluster.ClusterSettings.
     """
 
     def __init__(self, *, parallel: int, retries: int, grace_s: float, **settings: Any) -> None:
@@ -28,7 +28,7 @@ class SubmititLauncher(ProcessLauncher):
 
     def _open(self) -> "Sweep":
         from seglab.extras import require
-        from seglab.run.cluster import Cluster, settings_of
+        from seglab.run.sweeps.cluster import Cluster, settings_of
 
         require("submitit", "slurm", "hydra/launcher=submitit")
         cluster = Cluster(settings_of(self.settings), os.environ)

@@ -225,7 +225,7 @@ def _of_a_trial(config: Config, run_dir: Path) -> list[Callback]:
     if study.get("trial") is None:
         return []
     require("optuna", "sweep", "a trial of a study")
-    from seglab.run.trial import pruning
+    from seglab.run.sweeps.trial import pruning
 
     return [pruning(study, run_dir)]
 

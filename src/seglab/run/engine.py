@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
 from seglab.errors import ConfigError
-from seglab.run.checkpoint_io import CheckpointFiles
+from seglab.run.checkpoints.checkpoint_io import CheckpointFiles
 from seglab.run.make import make
 from seglab.run.started import check_started
 from seglab.run.strategy import check_strategy, cluster_environments, new_strategy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from seglab.errors import CheckpointError, ConfigError
 from seglab.nets.ensemble import Ensemble
-from seglab.run.checkpoint import find_checkpoint, load_task
+from seglab.run.checkpoints.checkpoint import find_checkpoint, load_task
 from seglab.run.record import write_json
 from seglab.spec import Intensity
 from seglab.task.segmentation import SegmentationTask

@@ -27,9 +27,9 @@ from seglab.run.ensemble import load_members, members_of
 from seglab.run.evaluate_files import evaluate_files
 from seglab.run.evaluation import Evaluation, case_metrics, show
 from seglab.run.fit import quiet
-from seglab.run.loggers import tell
-from seglab.run.page import write_evaluation
 from seglab.run.record import read_run
+from seglab.run.reports.page import write_evaluation
+from seglab.run.tracking.loggers import tell
 from seglab.task.segmentation import SegmentationTask
 
 SPLITS = ("train", "val", "test", "all")
@@ -122,7 +122,7 @@ def evaluate_run(cfg: DictConfig) -> dict[str, float]:
 
 def board(run_dir: Path, record: Config, output: Path) -> AbstractContextManager[list[Logger]]:
     """The W&B run of an evaluation; imported where it is asked for, as W&B takes a second."""
-    from seglab.run.evaluation_board import evaluation_board
+    from seglab.run.tracking.evaluation_board import evaluation_board
 
     return evaluation_board(run_dir, record, output)
 

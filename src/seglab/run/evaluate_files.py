@@ -24,7 +24,7 @@ from seglab.metrics.confusion import count
 from seglab.metrics.report import scores
 from seglab.run.evaluate_grids import Grid, check_grid, check_place, kind_of, other_grid, read_labels, read_pair
 from seglab.run.evaluation import Evaluation, case_metrics, show
-from seglab.run.page import write_evaluation
+from seglab.run.reports.page import write_evaluation
 from seglab.spec import IGNORE_INDEX, DataSpec, Intensity, Kind
 
 COLORS = ((0, 0, 0), (230, 75, 60), (60, 140, 230), (60, 180, 100), (240, 180, 40), (150, 90, 200), (40, 190, 200))

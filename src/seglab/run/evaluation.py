@@ -16,7 +16,7 @@ from seglab.metrics.families import DEFAULTS, UNIT, CaseMetrics
 from seglab.metrics.measures import MEASURES, OF_ALL_CLASSES
 from seglab.metrics.report import foreground_names
 from seglab.metrics.subgroups import subgroups
-from seglab.run.screen import score_table
+from seglab.run.reports.screen import score_table
 from seglab.spec import DataSpec
 
 Row = Mapping[str, Any]

@@ -18,12 +18,12 @@ from seglab.files import check_writable
 from seglab.inference.backend import Onnxruntime, Openvino
 from seglab.inference.backend_onnx import write_openvino
 from seglab.inference.network import Predict
-from seglab.run.backends import FOLDER, check_exportable, exported, onnx_file, program_of
 from seglab.run.engine import available_threads
 from seglab.run.ensemble import load_labelling, members_of
-from seglab.run.export_bundle import check_bundled, write_bundle
-from seglab.run.export_check import Agreement, check_agreement, compared
-from seglab.run.int8 import check_dice, int8_file
+from seglab.run.exports.backends import FOLDER, check_exportable, exported, onnx_file, program_of
+from seglab.run.exports.export_bundle import check_bundled, write_bundle
+from seglab.run.exports.export_check import Agreement, check_agreement, compared
+from seglab.run.exports.int8 import check_dice, int8_file
 from seglab.run.make import make
 from seglab.run.record import read_run
 from seglab.run.trained import TrainedRun

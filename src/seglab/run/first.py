@@ -11,10 +11,10 @@ import torch
 from seglab.errors import ConfigError
 from seglab.nets.base import SegmentationNet
 from seglab.run.build import PLAIN_TASK, Config, Run, build, build_task, task_class
-from seglab.run.checkpoint import find_checkpoint, load_task
+from seglab.run.checkpoints.checkpoint import find_checkpoint, load_task
+from seglab.run.checkpoints.resume import resume_point
 from seglab.run.preflight import check_patch
 from seglab.run.record import read_run
-from seglab.run.resume import resume_point
 from seglab.task.segmentation import SegmentationTask
 
 log = logging.getLogger("seglab")

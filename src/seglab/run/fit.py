@@ -18,21 +18,21 @@ from seglab.callbacks.pruning import was_pruned
 from seglab.callbacks.stop import StopOnSignal, Stopped
 from seglab.errors import ConfigError
 from seglab.run.build import Config, Run, build
-from seglab.run.checkpoint import find_checkpoint, load_weights
-from seglab.run.data_report import doubts
+from seglab.run.checkpoints.checkpoint import find_checkpoint, load_weights
+from seglab.run.checkpoints.plain import read_checkpoint
+from seglab.run.checkpoints.resume import check_same_data, resume_point, resumed_config
 from seglab.run.engine import Engine
 from seglab.run.first import first_network
 from seglab.run.folder import occupied
 from seglab.run.forecast import check
 from seglab.run.ids import is_main_process, run_id, run_name
-from seglab.run.loggers import open_loggers, tell, unfailing
 from seglab.run.make import make
-from seglab.run.plain import read_checkpoint
 from seglab.run.record import claim, config_hash, note_resume, write_json, write_rows, write_run
-from seglab.run.resume import check_same_data, resume_point, resumed_config
-from seglab.run.screen import show_run
+from seglab.run.reports.data_report import doubts
+from seglab.run.reports.screen import show_run
 from seglab.run.secrets import scrub
 from seglab.run.spawn import spawned
+from seglab.run.tracking.loggers import open_loggers, tell, unfailing
 
 log = logging.getLogger("seglab")
 
@@ -162,7 +162,7 @@ def kept_scores(run: Run) -> dict[str, float]:
 @contextmanager
 def tracked(run: Run, run_dir: Path) -> Iterator[None]:
     """Open the loggers and write run.json; close W&B with the exit code, and note in result.json what ended the run."""
-    from seglab.run.wandb_run import close_wandb
+    from seglab.run.tracking.wandb_run import close_wandb
 
     exit_code: int = 1
     cause: BaseException | None = None

@@ -21,12 +21,12 @@ from seglab.data.module import SegmentationData
 from seglab.data.outputs import Wanted
 from seglab.errors import ConfigError, DataError, SeglabError
 from seglab.files import check_writable
-from seglab.run.backends import BackendChoice, computing
 from seglab.run.build import Config, build_data
-from seglab.run.checkpoint import find_checkpoint
+from seglab.run.checkpoints.checkpoint import find_checkpoint
 from seglab.run.choose import stored_postprocess
 from seglab.run.engine import available_threads, engine_for
 from seglab.run.ensemble import load_labelling, members_of
+from seglab.run.exports.backends import BackendChoice, computing
 from seglab.run.inputs import find_inputs, name_outputs
 from seglab.run.make import make
 from seglab.run.predictions import Predictions, claimed

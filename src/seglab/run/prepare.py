@@ -18,11 +18,11 @@ from seglab.data.preview import preview
 from seglab.data.shelf import clean, loose_entries, shelved
 from seglab.errors import ConfigError, SeglabError
 from seglab.files import write_text
-from seglab.run.data_page import size, write_page
-from seglab.run.data_pictures import pictures
-from seglab.run.data_report import PAGE, describe, report_dir
-from seglab.run.data_screen import progress_bar, show_report, show_shelf
 from seglab.run.make import make
+from seglab.run.reports.data_page import size, write_page
+from seglab.run.reports.data_pictures import pictures
+from seglab.run.reports.data_report import PAGE, describe, report_dir
+from seglab.run.reports.data_screen import progress_bar, show_report, show_shelf
 
 DOWNLOAD_KEYS = ("download", "archive", "accept_license", "checksum")
 """Keys below data that say how to get it; the others build the data module."""

@@ -29,7 +29,7 @@ from seglab.run.guard import SET_DEATH_SIGNAL, linux_prctl
 from seglab.run.ids import run_id
 from seglab.run.make import make
 from seglab.run.started import free_port, started_by
-from seglab.run.sweep_record import read_result
+from seglab.run.sweeps.sweep_record import read_result
 from seglab.run.watch import CLOSE_S, GRACE_S, POLL_S
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

@@ -246,7 +246,7 @@ def end_with(processes: list[subprocess.Popen[bytes]]) -> None:
 def close_loggers() -> None:
     """End the W&B run as failed, if one was started."""
     if "wandb" in sys.modules:
-        from seglab.run.wandb_run import close_wandb
+        from seglab.run.tracking.wandb_run import close_wandb
 
         close_wandb(1)
 

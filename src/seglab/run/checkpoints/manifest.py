@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seglab.run.durable import durable
+from seglab.run.checkpoints.durable import durable
 
 log = logging.getLogger("seglab")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from seglab.run.ids import sweep_of
 from seglab.run.secrets import scrub
-from seglab.run.wandb_settings import WandbSettings
+from seglab.run.tracking.wandb_settings import WandbSettings
 
 FACTS = ("config_hash", "data_hash", "git_commit", "n_cases", "n_parameters", "precision", "world_size", "versions")
 LONGEST_TAG = 64

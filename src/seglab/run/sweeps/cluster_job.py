@@ -1,6 +1,6 @@
 """Submits one job of a sweep to a cluster and waits for its end; started by the sweep, in place of the job.
 
-python -m seglab.run.cluster_job <specification as JSON, made by Cluster.command>
+python -m seglab.run.sweeps.cluster_job <specification as JSON, made by Cluster.command>
 """
 
 import json
@@ -12,8 +12,8 @@ from typing import Any
 
 import submitit
 
-from seglab.run.cluster_task import ClusterTask
 from seglab.run.started import free_port
+from seglab.run.sweeps.cluster_task import ClusterTask
 
 POLL_S = 1.0
 

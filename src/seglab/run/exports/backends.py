@@ -19,8 +19,8 @@ from seglab.inference.network import Predict
 from seglab.nets import base
 from seglab.nets.base import SegmentationNet
 from seglab.run.engine import computes_in_bf16
-from seglab.run.int8 import check_dice, int8_file
-from seglab.run.kept import made_once
+from seglab.run.exports.int8 import check_dice, int8_file
+from seglab.run.exports.kept import made_once
 from seglab.run.trained import TrainedRun
 from seglab.task.implicit import ImplicitTask
 from seglab.task.segmentation import SegmentationTask

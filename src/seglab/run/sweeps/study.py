@@ -20,11 +20,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from seglab.errors import ConfigError
 from seglab.files import write_text
-from seglab.run.search_space import SearchSpace
-from seglab.run.study_outcome import Outcome, check_objective, outcome_of
-from seglab.run.study_settings import StudySettings
-from seglab.run.study_storage import new_pruner, new_sampler, open_storage, pruner_terms
-from seglab.run.sweep_record import Job, read_result
+from seglab.run.sweeps.search_space import SearchSpace
+from seglab.run.sweeps.study_outcome import Outcome, check_objective, outcome_of
+from seglab.run.sweeps.study_settings import StudySettings
+from seglab.run.sweeps.study_storage import new_pruner, new_sampler, open_storage, pruner_terms
+from seglab.run.sweeps.sweep_record import Job, read_result
 
 log = logging.getLogger("seglab.sweep")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from seglab.errors import CheckpointError
 from seglab.run.build import build_task
-from seglab.run.plain import read_checkpoint
+from seglab.run.checkpoints.plain import read_checkpoint
 from seglab.spec import DataSpec
 from seglab.task.segmentation import SegmentationTask
 

@@ -13,12 +13,12 @@ import wandb
 
 from seglab.callbacks.stop import Stopped
 from seglab.errors import TrainingError
-from seglab.run.metrics_file import METRICS
 from seglab.run.secrets import scrub, scrub_override
-from seglab.run.wandb_board import Board, define_axes
-from seglab.run.wandb_identity import identity
-from seglab.run.wandb_link import FLUSH_S, GRACE_S, end_service, finish_within, on_record, tear_down
-from seglab.run.wandb_settings import WandbSettings, choose_mode
+from seglab.run.tracking.metrics_file import METRICS
+from seglab.run.tracking.wandb_board import Board, define_axes
+from seglab.run.tracking.wandb_identity import identity
+from seglab.run.tracking.wandb_link import FLUSH_S, GRACE_S, end_service, finish_within, on_record, tear_down
+from seglab.run.tracking.wandb_settings import WandbSettings, choose_mode
 
 log = logging.getLogger("seglab")
 

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from seglab.errors import ConfigError
 from seglab.run.ids import fresh_environment
-from seglab.run.shares import Need
+from seglab.run.sweeps.shares import Need
 
-SOURCES = Path(__file__).resolve().parents[2]
+SOURCES = Path(__file__).resolve().parents[3]
 EXECUTORS = ("slurm", "local")
 
 
@@ -161,7 +161,7 @@ class Cluster:
             "max_timeouts": self.settings.max_timeouts,
             "parameters": self.settings.parameters(need, name),
         }
-        return [sys.executable, "-m", "seglab.run.cluster_job", json.dumps(spec)]
+        return [sys.executable, "-m", "seglab.run.sweeps.cluster_job", json.dumps(spec)]
 
 
 def settings_of(given: Mapping[str, Any]) -> ClusterSettings:

@@ -11,8 +11,8 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
 from seglab.metrics.report import METRICS, foreground_names, mean
-from seglab.run.wandb_files import send_code, send_files
-from seglab.run.wandb_settings import WandbSettings
+from seglab.run.tracking.wandb_files import send_code, send_files
+from seglab.run.tracking.wandb_settings import WandbSettings
 from seglab.spec import DataSpec
 
 EPOCH, STEP = "epoch", "trainer/global_step"

@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from seglab.callbacks.pruning import Pruning
 from seglab.errors import ConfigError
-from seglab.run.study import TERMS
-from seglab.run.study_storage import new_pruner, open_storage
+from seglab.run.sweeps.study import TERMS
+from seglab.run.sweeps.study_storage import new_pruner, open_storage
 
 log = logging.getLogger("seglab")
 

@@ -13,7 +13,7 @@ from seglab.inference.backend_onnx import write_int8
 from seglab.inference.network import Predict
 from seglab.metrics.confusion import count
 from seglab.metrics.report import scores
-from seglab.run.kept import made_once
+from seglab.run.exports.kept import made_once
 from seglab.run.record import read_json, write_json
 from seglab.run.trained import TrainedRun, plain_predictor
 

@@ -11,8 +11,8 @@ from lightning.pytorch.loggers import Logger
 from seglab.run.build import Config
 from seglab.run.ids import is_main_process
 from seglab.run.make import make
-from seglab.run.metrics_file import MetricsFile
 from seglab.run.record import read_run
+from seglab.run.tracking.metrics_file import MetricsFile
 
 log = logging.getLogger("seglab")
 
@@ -83,7 +83,7 @@ def unfailing(call: Callable[..., Any], name: str, has_warned: list[bool]) -> Ca
 
 def _open_logger(name: str, node: Config, run_dir: Path) -> Logger:
     if name == "wandb":
-        from seglab.run.wandb_run import open_wandb
+        from seglab.run.tracking.wandb_run import open_wandb
 
         return open_wandb(make(node, "logger.wandb"), run_dir, read_run(run_dir))
     logger: Logger = make({"save_dir": str(run_dir), **node}, f"logger.{name}")

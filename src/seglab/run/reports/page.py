@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from seglab.files import write_text
 from seglab.metrics.measures import MEASURES, SIZES
 from seglab.metrics.report import SCORES
-from seglab.run.charts import histogram, reliability, scatter
 from seglab.run.evaluation import Evaluation, shown, summary_lines, unit_of, whole_rows
 from seglab.run.record import write_json, write_rows
+from seglab.run.reports.charts import histogram, reliability, scatter
 
 TEMPLATE = "report.html.j2"
 MOST_ROWS = 2000

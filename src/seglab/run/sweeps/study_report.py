@@ -15,11 +15,11 @@ from rich.text import Text
 from seglab.files import write_text
 from seglab.run.record import write_rows
 from seglab.run.secrets import scrub_override
-from seglab.run.study import ERROR, FOLDER, SweepStudy
-from seglab.run.study_page import page
-from seglab.run.sweep import Sweep, shown_path
-from seglab.run.sweep_job import Program
-from seglab.run.sweep_record import shown_time, shown_value
+from seglab.run.sweeps.study import ERROR, FOLDER, SweepStudy
+from seglab.run.sweeps.study_page import page
+from seglab.run.sweeps.sweep import Sweep, shown_path
+from seglab.run.sweeps.sweep_job import Program
+from seglab.run.sweeps.sweep_record import shown_time, shown_value
 
 N_SHOWN = 10
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}

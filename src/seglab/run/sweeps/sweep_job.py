@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from seglab.run.sweep_record import read_result
+from seglab.run.sweeps.sweep_record import read_result
 
 OF_A_SWEEP = ("hydra.mode", "hydra.run.dir", "hydra.sweep", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
 RAISED = re.compile(r"[\w.]+(Error|Exception|Interrupt)\b")

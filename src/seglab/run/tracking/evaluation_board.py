@@ -10,9 +10,9 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from seglab.run.ids import is_main_process, run_name, sweep_of
-from seglab.run.loggers import guarded, unfailing
-from seglab.run.wandb_run import close_wandb, open_wandb
-from seglab.run.wandb_settings import WandbSettings
+from seglab.run.tracking.loggers import guarded, unfailing
+from seglab.run.tracking.wandb_run import close_wandb, open_wandb
+from seglab.run.tracking.wandb_settings import WandbSettings
 
 
 @contextmanager

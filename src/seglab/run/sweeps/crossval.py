@@ -18,9 +18,9 @@ from rich.table import Table
 from seglab.errors import CheckpointError
 from seglab.run.ensemble import write_ensemble
 from seglab.run.record import read_json, read_run, write_json, write_rows
-from seglab.run.sweep_record import Job, SweepRecord
+from seglab.run.sweeps.sweep_record import Job, SweepRecord
 
-EVALUATE = Path(__file__).resolve().parents[2] / "evaluate.py"
+EVALUATE = Path(__file__).resolve().parents[3] / "evaluate.py"
 FOLD = "data.fold="
 SHOWN = ("case_dice/", "dice/mean", "iou/mean")
 

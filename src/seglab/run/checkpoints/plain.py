@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seglab.errors import CheckpointError
-from seglab.run.manifest import find_fault
+from seglab.run.checkpoints.manifest import find_fault
 
 NOT_PLAIN = (pickle.PicklingError, pickle.UnpicklingError, AttributeError, TypeError)
 """What torch raises when it writes or reads something other than plain data."""

@@ -12,7 +12,7 @@ import wandb
 
 from seglab.run.catalogue import CONF
 from seglab.run.record import ROOT, read_json, read_run
-from seglab.run.wandb_settings import WandbSettings
+from seglab.run.tracking.wandb_settings import WandbSettings
 
 log = logging.getLogger("seglab")
 
@@ -27,7 +27,7 @@ MB = 10**6
 
 def send_code(run: Any) -> None:
     """Send the configuration files and the source, and nothing else that lies in the checkout."""
-    source = ROOT / "src" if (ROOT / "src").is_dir() else Path(__file__).resolve().parents[1]
+    source = ROOT / "src" if (ROOT / "src").is_dir() else Path(__file__).resolve().parents[2]
     for root, suffix in ((CONF, ".yaml"), (source, ".py")):
         run.log_code(str(root), name=artifact_name(f"source-{root.name}", run), include_fn=_ending(suffix))
 

@@ -16,9 +16,9 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from seglab.errors import CheckpointError
-from seglab.run.durable import PART, Sink, durable, part_of
-from seglab.run.manifest import Entry, add_entries, entry_of, new_entry
-from seglab.run.plain import NOT_PLAIN, local_file, not_plain, read_checkpoint
+from seglab.run.checkpoints.durable import PART, Sink, durable, part_of
+from seglab.run.checkpoints.manifest import Entry, add_entries, entry_of, new_entry
+from seglab.run.checkpoints.plain import NOT_PLAIN, local_file, not_plain, read_checkpoint
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from seglab.data.fingerprint import told
 from seglab.data.shelf import DAY_S, Shelved
-from seglab.run.data_page import percent, size
-from seglab.run.data_report import Report
+from seglab.run.reports.data_page import percent, size
+from seglab.run.reports.data_report import Report
 
 TONES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 N_PLACES = 3

@@ -7,8 +7,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from seglab.files import write_text
-from seglab.run.data_pictures import Shown
-from seglab.run.data_report import Report
+from seglab.run.reports.data_pictures import Shown
+from seglab.run.reports.data_report import Report
 
 MOST_CASES = 2000
 """Rows of the table of cases; report.json has all."""

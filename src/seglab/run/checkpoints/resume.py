@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from seglab.errors import CheckpointError, ConfigError
 from seglab.run.build import Config
-from seglab.run.checkpoint_io import LAST, PREVIOUS
-from seglab.run.manifest import find_fault
-from seglab.run.plain import UNREADABLE
+from seglab.run.checkpoints.checkpoint_io import LAST, PREVIOUS
+from seglab.run.checkpoints.manifest import find_fault
+from seglab.run.checkpoints.plain import UNREADABLE
 from seglab.run.record import read_run
 
 log = logging.getLogger("seglab")

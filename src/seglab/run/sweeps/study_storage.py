@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from seglab.errors import ConfigError
 from seglab.extras import require
-from seglab.run.study_settings import StudySettings
+from seglab.run.sweeps.study_settings import StudySettings
 
 OWN = "study.journal"
 """In the folder of a sweep whose study is kept nowhere else."""

@@ -9,8 +9,8 @@ from typing import Any
 from seglab import __version__
 from seglab.errors import ConfigError
 from seglab.inference.backend_onnx import SizeRule
-from seglab.run import export_runner
 from seglab.run.choose import stored_postprocess
+from seglab.run.exports import export_runner
 from seglab.run.record import write_json
 from seglab.run.trained import TrainedRun
 from seglab.task.segmentation import SegmentationTask

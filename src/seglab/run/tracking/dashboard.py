@@ -15,7 +15,7 @@ from seglab.errors import ConfigError
 from seglab.extras import require
 from seglab.files import write_text
 from seglab.run.record import read_run
-from seglab.run.wandb_settings import WandbSettings, choose_mode
+from seglab.run.tracking.wandb_settings import WandbSettings, choose_mode
 
 PICTURE = re.compile(r"(.+)_\d+_[0-9a-f]+\.png")
 """File name of a picture of W&B: case, step and hash."""
@@ -123,7 +123,7 @@ def workspace_of(shown: Shown) -> Any:
     """
     import wandb_workspaces.workspaces as ws
 
-    from seglab.run import dashboard_panels as parts
+    from seglab.run.tracking import dashboard_panels as parts
 
     panels = {
         "Training": parts.training(),

@@ -18,16 +18,16 @@ from rich.console import Console
 
 from seglab.errors import ConfigError
 from seglab.files import check_writable
-from seglab.run.cluster import Cluster
 from seglab.run.ids import is_main_process
 from seglab.run.secrets import hide_secrets
-from seglab.run.shares import Need, Shares
-from seglab.run.sweep_job import Program, cause, first_overrides, quoted
-from seglab.run.sweep_record import Job, SweepRecord, has_finished, read_result, shown_time, shown_value
+from seglab.run.sweeps.cluster import Cluster
+from seglab.run.sweeps.shares import Need, Shares
+from seglab.run.sweeps.sweep_job import Program, cause, first_overrides, quoted
+from seglab.run.sweeps.sweep_record import Job, SweepRecord, has_finished, read_result, shown_time, shown_value
 
 log = logging.getLogger("seglab.sweep")
 
-GUARD = Path(__file__).with_name("guard.py")
+GUARD = Path(__file__).resolve().parents[1] / "guard.py"
 POLL_S = 0.05
 
 

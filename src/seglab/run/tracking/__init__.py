@@ -1,0 +1,1 @@
+"""What is told of a run while it goes on: W&B, metrics.jsonl, the dashboard."""
