@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seglab.errors import CheckpointError
-from seglab.run.ensemble import members_of, write_ensemble
+from seglab.run.ensemble import members_of, run_folder, write_ensemble
 from seglab.run.sweeps.crossval import fold_table, grouped, over_folds
 from seglab.run.sweeps.sweep_record import Job
 
@@ -52,3 +52,22 @@ def test_an_ensemble_without_members_is_refused(text: str, tmp_path: Path) -> No
     (tmp_path / "ensemble.json").write_text(text)
     with pytest.raises(CheckpointError, match="ensemble cannot be read"):
         members_of(tmp_path)
+
+
+def test_several_runs_share_one_folder_of_their_ensemble(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("a", "b")]
+    for run in runs:
+        run.mkdir()
+        (run / "run.json").write_text("{}")
+    folder = run_folder([str(run) for run in runs])
+    assert folder.parent == tmp_path and members_of(folder) == runs
+    assert run_folder([str(run) for run in runs]) == folder != run_folder([str(run) for run in reversed(runs)])
+    assert run_folder(str(runs[0])) == run_folder([str(runs[0])]) == runs[0]
+
+
+def test_several_runs_are_all_there_before_they_are_joined(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "run.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        run_folder([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]

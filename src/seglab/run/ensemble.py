@@ -1,5 +1,6 @@
-"""Runs that label together: evaluate and predict take the folder of an ensemble like that of a run."""
+"""Runs that label together: evaluate, predict and export take several, or the folder of an ensemble, like a run."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from seglab.errors import CheckpointError, ConfigError
 from seglab.nets.ensemble import Ensemble
 from seglab.run.checkpoints.checkpoint import find_checkpoint, load_task
-from seglab.run.record import write_json
+from seglab.run.record import read_run, write_json
 from seglab.spec import Intensity
 from seglab.task.segmentation import SegmentationTask
 
@@ -24,6 +25,31 @@ def write_ensemble(folder: Path, members: Sequence[Path]) -> Path:
     names = [str(run.relative_to(folder)) if run.is_relative_to(folder) else str(run.resolve()) for run in members]
     write_json(folder / FILE, {"members": names})
     return folder / FILE
+
+
+def run_folder(run: str | Sequence[str]) -> Path:
+    """The folder that `run=` names: of a run or an ensemble; of several runs that of their ensemble.
+
+    That one is made beside the first of them and named after all, so the same runs always share one folder.
+
+    Args:
+        run: a folder, or some.
+
+    Raises:
+        CheckpointError: one of several folders that holds no run.
+    """
+    if isinstance(run, str):
+        return Path(run)
+    members = [Path(name) for name in run]
+    for member in members:
+        read_run(member)
+    if len(members) == 1:
+        return members[0]
+    names = "\n".join(str(member.resolve()) for member in members)
+    folder = members[0].parent / f"ensemble-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+    folder.mkdir(exist_ok=True)
+    write_ensemble(folder, members)
+    return folder
 
 
 def members_of(run_dir: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from seglab.metrics.families import CaseMetrics
 from seglab.run.build import Config, build_data, data_facts, watchers
 from seglab.run.choose import choose_steps, choose_threshold, described, keep, stored_postprocess
 from seglab.run.engine import Engine, engine_for
-from seglab.run.ensemble import load_members, members_of
+from seglab.run.ensemble import load_members, members_of, run_folder
 from seglab.run.evaluate_files import evaluate_files
 from seglab.run.evaluation import Evaluation, case_metrics, show
 from seglab.run.fit import quiet
@@ -92,7 +92,7 @@ class Job:
 
 def evaluate_run(cfg: DictConfig) -> dict[str, float]:
     """Score a run or an ensemble; raises as `evaluate` does."""
-    run_dir = Path(cfg.run)
+    run_dir = run_folder(cfg.run)
     members = members_of(run_dir)
     record = read_run(members[0])
     split = check_split(cfg.split, other_root=cfg.data.root is not None and cfg.data.split_file is None)

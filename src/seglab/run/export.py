@@ -19,7 +19,7 @@ from seglab.inference.backend import Onnxruntime, Openvino
 from seglab.inference.backend_onnx import write_openvino
 from seglab.inference.network import Predict
 from seglab.run.engine import available_threads
-from seglab.run.ensemble import load_labelling, members_of
+from seglab.run.ensemble import load_labelling, members_of, run_folder
 from seglab.run.exports.backends import FOLDER, check_exportable, exported, onnx_file, program_of
 from seglab.run.exports.export_bundle import check_bundled, write_bundle
 from seglab.run.exports.export_check import Agreement, check_agreement, compared
@@ -83,7 +83,8 @@ def opened(cfg: DictConfig) -> TrainedRun:
         SeglabError: it cannot be opened, or its network cannot be exported.
     """
     torch.set_num_threads(cfg.trainer.threads or available_threads(1))
-    members = members_of(Path(cfg.run))
+    run_dir = run_folder(cfg.run)
+    members = members_of(run_dir)
     config = read_run(members[0])["config"]
     task = load_labelling(members, cfg.checkpoint)
     changes = {str(name): value for name, value in cfg.inference.items() if value is not None}
@@ -91,7 +92,7 @@ def opened(cfg: DictConfig) -> TrainedRun:
     check_exportable(task)
     if cfg.format == "bundle":
         check_bundled(task)
-    return TrainedRun(run_dir=Path(cfg.run), member_dir=members[0], task=task, config=config, root=cfg.data.root)
+    return TrainedRun(run_dir=run_dir, member_dir=members[0], task=task, config=config, root=cfg.data.root)
 
 
 def checked_records(run: TrainedRun) -> tuple[Record, ...]:

@@ -25,7 +25,7 @@ from seglab.run.build import Config, build_data
 from seglab.run.checkpoints.checkpoint import find_checkpoint
 from seglab.run.choose import stored_postprocess
 from seglab.run.engine import available_threads, engine_for
-from seglab.run.ensemble import load_labelling, members_of
+from seglab.run.ensemble import load_labelling, members_of, run_folder
 from seglab.run.exports.backends import BackendChoice, computing
 from seglab.run.inputs import find_inputs, name_outputs
 from seglab.run.make import make
@@ -122,7 +122,7 @@ def load_predictor(cfg: DictConfig) -> tuple[Predictor, dict[str, Any]]:
     Returns:
         The predictor, and what its outputs depend on beside the inputs, as plain data.
     """
-    run_dir = Path(cfg.run)
+    run_dir = run_folder(cfg.run)
     members = members_of(run_dir)
     record = read_run(members[0])
     config: Config = record["config"]

@@ -23,7 +23,7 @@ def write_page(report: Report, pictures: Sequence[Shown], file: Path) -> None:
         file: to write.
     """
     environment = Environment(
-        loader=PackageLoader("seglab.run", "templates"),
+        loader=PackageLoader("seglab.run.reports", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

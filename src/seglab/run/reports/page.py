@@ -63,7 +63,7 @@ def write_page(found: Evaluation, summary: Mapping[str, float], parts: Mapping[s
         output: the folder; pictures lie in its subfolder cases.
     """
     environment = Environment(
-        loader=PackageLoader("seglab.run", "templates"),
+        loader=PackageLoader("seglab.run.reports", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
