@@ -75,3 +75,12 @@ def test_normalise_in_pieces_equals_all_at_once(shape: tuple[int, ...]) -> None:
     wanted = torch.add(torch.tensor(-11.7 / 83.1), values, alpha=1 / 83.1)
     assert torch.equal(normalise(stored, intensity), wanted)
     assert torch.equal(normalise(stored[..., ::-1], intensity), wanted.flip(-1))
+
+
+@pytest.mark.parametrize(("smallest", "largest"), [(-200, 250), (-201, 250), (-200, 251), (-1024, 3000), (np.nan, 0)])
+def test_limits_are_left_out_only_where_they_cannot_matter(smallest: float, largest: float) -> None:
+    window = Intensity((10.0,), (60.0,), -200.0, 250.0)
+    stored = image([smallest, 0, 40, largest])
+    known = window.of_values(smallest, largest)
+    torch.testing.assert_close(normalise(stored, known), normalise(stored, window), rtol=0, atol=0, equal_nan=True)
+    assert (known.low is None) == ((smallest, largest) == (-200, 250))

@@ -71,3 +71,5 @@ def test_several_runs_are_all_there_before_they_are_joined(tmp_path: Path) -> No
     with pytest.raises(CheckpointError, match="not a run folder"):
         run_folder([str(tmp_path / "a"), str(tmp_path / "b")])
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    with pytest.raises(CheckpointError, match="no run is named"):
+        run_folder([])

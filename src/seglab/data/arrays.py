@@ -3,7 +3,7 @@
 Photos and rasters are plain .npy. Volumes are blosc2 arrays of int16 and uint8: a chunk is a slice, cut into blocks
 that fit into the cache of a core, LZ4, the bytes of int16 shuffled before. A slice, some neighbouring slices and a 3-D
 patch each unpack little more than they need, so one file serves 2-D, 2.5-D and 3-D training. A chunk is unpacked by way
-of memory of its own size: from chunks of eight slices a slice takes a fifth longer, from blocks of 128x128 a patch too.
+of memory of its own size: from chunks of eight slices a slice takes a quarter longer, from blocks of 128x128 a patch.
 """
 
 import logging

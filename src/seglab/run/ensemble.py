@@ -36,11 +36,15 @@ def run_folder(run: str | Sequence[str]) -> Path:
         run: a folder, or some.
 
     Raises:
-        CheckpointError: one of several folders that holds no run.
+        CheckpointError: no folder, or one of several that holds no run.
     """
     if isinstance(run, str):
         return Path(run)
     members = [Path(name) for name in run]
+    if not members:
+        raise CheckpointError(
+            "no run is named", given="run=[]", allowed="a run folder, or some", fix="type run=[runs/<run>,runs/<other>]"
+        )
     for member in members:
         read_run(member)
     if len(members) == 1:

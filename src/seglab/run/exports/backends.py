@@ -140,6 +140,7 @@ def onnx_file(run: TrainedRun) -> Path:
     file = run.run_dir / FOLDER / f"network-{weights_key(run.task)}.onnx"
 
     def make(temporary: Path) -> None:
+        """Write the network, and remove what no longer is it."""
         net = exported(run.task)
         write_onnx(program_of(net), net, temporary)
         for old in file.parent.glob("network-*"):  # of other weights or other code, and what was made of it

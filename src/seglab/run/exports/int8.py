@@ -39,6 +39,7 @@ def int8_file(run: TrainedRun, plain: Path) -> Path:
     file = plain.with_name(f"{plain.stem}-int8{data}.onnx")
 
     def make(temporary: Path) -> None:
+        """Write the network in 8 bits, by what it does to training windows."""
         write_int8(plain, temporary, run.windows(run.data.records["train"], N_CALIBRATION))
 
     return made_once(file, "the network in 8 bits", make)

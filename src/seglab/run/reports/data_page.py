@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from seglab.files import write_text
 from seglab.run.reports.data_pictures import Shown
 from seglab.run.reports.data_report import Report
+from seglab.run.reports.templates import html_environment
 
 MOST_CASES = 2000
 """Rows of the table of cases; report.json has all."""
@@ -22,13 +21,7 @@ def write_page(report: Report, pictures: Sequence[Shown], file: Path) -> None:
         pictures: of some cases.
         file: to write.
     """
-    environment = Environment(
-        loader=PackageLoader("seglab.run.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_environment()
     environment.filters |= {"percent": percent, "size": size, "times": times}
     page = environment.get_template("data.html.j2").render(r=report, pictures=pictures, most_cases=MOST_CASES)
     write_text(file, page)

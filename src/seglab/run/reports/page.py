@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from seglab.files import write_text
 from seglab.metrics.measures import MEASURES, SIZES
 from seglab.metrics.report import SCORES
 from seglab.run.evaluation import Evaluation, shown, summary_lines, unit_of, whole_rows
 from seglab.run.record import write_json, write_rows
 from seglab.run.reports.charts import histogram, reliability, scatter
+from seglab.run.reports.templates import html_environment
 
 TEMPLATE = "report.html.j2"
 MOST_ROWS = 2000
@@ -62,13 +61,7 @@ def write_page(found: Evaluation, summary: Mapping[str, float], parts: Mapping[s
         parts: the same of subgroups.
         output: the folder; pictures lie in its subfolder cases.
     """
-    environment = Environment(
-        loader=PackageLoader("seglab.run.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_environment()
     environment.filters["shown"] = shown
     page = environment.get_template(TEMPLATE).render(
         found=found,

@@ -20,9 +20,9 @@ from seglab.task.sizes import memory_layout
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TITLES = {"compile": "torch.compile", "onnx": "ONNX", "bf16": "bfloat16", "channels_last": "channels_last"}
 TOLERANCE = 1e-3  # of the largest logit, between two ways to the same logits, which order their sums differently
-SPREAD = (
-    10 * TOLERANCE
-)  # of the largest logit, by which each class varies at least; else two constants would be compared
+SPREAD = 10 * TOLERANCE
+"""Share of the largest logit by which each class varies at least; else two constants would be compared."""
+
 MADE = "<!-- python src/info.py what=compatibility output=docs/zoo makes this file. -->"
 EXPLANATION = """\
 Measured on a CPU on narrow networks with two classes or the fewest that they take, whose weights are drawn so that the
