@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seglab.errors import CheckpointError
-from seglab.run.ensemble import members_of, run_folder, write_ensemble
+from seglab.run.ensemble import _check_alike, members_of, run_folder, write_ensemble
 from seglab.run.sweeps.crossval import fold_table, grouped, over_folds
 from seglab.run.sweeps.sweep_record import Job
 
@@ -73,3 +73,11 @@ def test_several_runs_are_all_there_before_they_are_joined(tmp_path: Path) -> No
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
     with pytest.raises(CheckpointError, match="no run is named"):
         run_folder([])
+
+
+def test_runs_on_different_data_are_not_joined() -> None:
+    runs = [Path("a"), Path("b")]
+    _check_alike(runs, ["3 channels in 2-D, background, crack"] * 2)
+    with pytest.raises(CheckpointError, match="different data") as caught:
+        _check_alike(runs, ["3 channels in 2-D, background, crack", "1 channels in 2-D, background, liver"])
+    assert "leave b out" in str(caught.value)

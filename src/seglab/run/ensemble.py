@@ -109,12 +109,30 @@ def load_members(members: Sequence[Path], which: str) -> SegmentationTask:
     """
     tasks = [load_task(find_checkpoint(run, which)) for run in members]
     first = tasks[0]
+    _check_alike(members, [_data_of(task) for task in tasks])
     if len(tasks) > 1:
         ways = [_to_member(first.spec.intensity, task.spec.intensity) for task in tasks]
         repeats = first.spec.in_channels // len(first.spec.intensity.mean)  # slices of a stack are alike
         scales, shifts = ([part * repeats for part in side] for side in zip(*ways, strict=True))
         first.net = Ensemble([task.net for task in tasks], scales=scales, shifts=shifts).eval()
     return first
+
+
+def _data_of(task: SegmentationTask) -> str:
+    """What a network takes and gives, in words."""
+    spec = task.spec
+    return f"{spec.in_channels} channels in {spec.spatial_dims}-D, {', '.join(spec.class_names)}"
+
+
+def _check_alike(members: Sequence[Path], data: Sequence[str]) -> None:
+    for run, own in zip(members, data, strict=True):
+        if own != data[0]:
+            raise CheckpointError(
+                "the runs of an ensemble were trained on different data",
+                given=f"{members[0]}: {data[0]}; {run}: {own}",
+                allowed="runs with the same channels, dimensions and classes",
+                fix=f"leave {run} out",
+            )
 
 
 def _to_member(known: Intensity, wanted: Intensity) -> tuple[list[float], list[float]]:
