@@ -1,9 +1,10 @@
-"""Callbacks that watch the processes of a run: a photograph of its folder, and what each process has of its own."""
+"""Callbacks for the processes of a run: a photograph of its folder, what each has of its own, and the end of all."""
 
 import hashlib
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,22 @@ class Photograph(Checkpoint):
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if trainer.is_global_zero and trainer.global_step == self.step and not self.copy.exists():
             shutil.copytree(trainer.default_root_dir, self.copy)
+
+
+class Kill(Checkpoint):
+    """Ends all processes after the same optimizer step, as a machine that fails does.
+
+    Args:
+        step: optimizer steps done.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.strategy.barrier()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Witness(Checkpoint):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,12 +26,16 @@ PLAN = [
 pytestmark = [pytest.mark.ddp, pytest.mark.timeout(300)]
 
 
-def job(*overrides: str) -> None:
+def started(*overrides: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     env |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, "PYTHONWARNINGS": "ignore"}
     env |= {"SEGLAB_PACKAGES": "photograph", "PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "src/train.py", *overrides]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=240)
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=240)
+
+
+def job(*overrides: str) -> None:
+    done = started(*overrides)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -60,23 +65,47 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else repr(value)
 
 
-def test_two_processes_go_on_within_an_epoch_as_if_never_stopped(
-    crack_root: Path, cache_dir: Path, tmp_path: Path
-) -> None:
-    paths = [f"data.root={crack_root}", f"paths.cache_dir={cache_dir}", f"paths.runs_dir={tmp_path / 'runs'}"]
-    cut = tmp_path / "cut"
-    photograph = f"+callbacks.photograph={{_target_: photograph.Photograph, step: 4, copy: {cut}}}"
-    job(*PLAN, *paths, photograph, witness(tmp_path / "whole"))
-    (whole,) = (tmp_path / "runs").iterdir()
+@pytest.fixture(scope="module")
+def paths(crack_root: Path, cache_dir: Path) -> list[str]:
+    return [f"data.root={crack_root}", f"paths.cache_dir={cache_dir}"]
+
+
+@pytest.fixture(scope="module")
+def whole(paths: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two processes with two workers each that were never stopped: run, witness, and a photograph of the run."""
+    folder = tmp_path_factory.mktemp("whole")
+    photograph = f"+callbacks.photograph={{_target_: photograph.Photograph, step: 4, copy: {folder / 'cut'}}}"
+    job(*PLAN, *paths, f"hydra.run.dir={folder / 'run'}", photograph, witness(folder / "witness"))
+    return folder
+
+
+def test_two_processes_go_on_within_an_epoch_as_if_never_stopped(whole: Path, tmp_path: Path) -> None:
+    cut = whole / "cut"
     content = torch.load(cut / "checkpoints" / "last.ckpt", weights_only=True)
     assert (content["cursor"]["epoch"], content["cursor"]["batch"], content["global_step"]) == (1, 2, 4)
     means = [rows for name, rows in content["cursor"]["buffers"].items() if name.endswith("running_mean")]
     assert any(not torch.equal(*rows) for rows in means), "within an epoch the processes differ"
 
-    job(f"resume={cut}", "data.num_workers=0", "+callbacks.photograph=null", witness(tmp_path / "resumed"))
-    assert end(cut) == end(whole)
-    first, second = said(tmp_path / "whole")
+    job(f"resume={cut}", "data.num_workers=0", "+callbacks.photograph=null", witness(tmp_path))
+    assert end(cut) == end(whole / "run")
+    first, second = said(whole / "witness")
     assert len(first["seeds"]) == 10 and not set(first["seeds"]) & set(second["seeds"]), "each has noise of its own"
     assert [one[0] for one in first["hashes"]] == [two[0] for two in second["hashes"]], "and all have the same weights"
-    for before, after in zip((first, second), said(tmp_path / "resumed"), strict=True):
+    for before, after in zip((first, second), said(tmp_path), strict=True):
         assert after["seeds"] == before["seeds"][7:] and after["hashes"] == before["hashes"][1:]
+
+
+def test_two_processes_with_a_worker_each_that_are_killed_within_an_epoch_lose_nothing(
+    whole: Path, paths: list[str], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    kill = "+callbacks.kill={_target_: photograph.Kill, step: 5}"
+    done = started(*PLAN, "data.num_workers=1", *paths, f"hydra.run.dir={run_dir}", kill)
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    left = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["cursor"]
+    assert left["epoch"] == 1 and 0 < left["batch"] < 5
+
+    job(f"resume={run_dir}", "+callbacks.kill=null", witness(tmp_path / "witness"))
+    assert end(run_dir) == end(whole / "run")
+    for before, after in zip(said(whole / "witness"), said(tmp_path / "witness"), strict=True):
+        assert after["seeds"] == before["seeds"][5 + left["batch"] :] and after["hashes"] == before["hashes"][1:]
