@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from seglab.errors import CheckpointError, ConfigError
+from seglab.run.make import locate, make
+from seglab.run.moved import MOVED
 from seglab.run.record import (
     claim,
     config_hash,
@@ -38,6 +40,24 @@ def test_a_resumption_is_added_and_the_configuration_updated(tmp_path: Path) -> 
     record = read_run(tmp_path)
     assert len(record["resumed"]) == 2 and record["run_id"] == "x"
     assert record["config"] == {"seed": 1, "epochs": 3, "resume": None}
+
+
+def test_a_run_of_an_older_version_names_classes_where_they_stand_now(tmp_path: Path) -> None:
+    old = {
+        "logger": {"wandb": {"_target_": "seglab.run.wandb_settings.WandbSettings", "tags": ["a"]}},
+        "sweep": [{"callback": {"_target_": "seglab.run.crossval.FoldSummary"}}],
+        "model": {"_target_": "seglab.nets.unet.UNet"},
+    }
+    write_run(tmp_path, old, {})
+    found = read_run(tmp_path)["config"]
+    make(found["logger"]["wandb"], "logger.wandb")
+    assert found["logger"]["wandb"]["tags"] == ["a"] and found["model"] == old["model"]
+    assert found["sweep"][0]["callback"]["_target_"] == "seglab.run.sweeps.crossval.FoldSummary"
+
+
+def test_every_class_that_has_moved_is_where_the_table_says() -> None:
+    for old, new in MOVED.items():
+        assert locate(new, "node").__name__ == old.rpartition(".")[2] and new not in MOVED
 
 
 def test_what_is_no_run_names_the_runs_beside_it(tmp_path: Path) -> None:

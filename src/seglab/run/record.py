@@ -15,6 +15,7 @@ from typing import Any
 
 from seglab.errors import CheckpointError, ConfigError
 from seglab.files import atomic_path, write_text
+from seglab.run.moved import at_present
 from seglab.run.secrets import scrub, scrub_config, scrub_override
 
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "numpy", "segmentation-models-pytorch", "wandb")
@@ -71,7 +72,7 @@ def note_resume(run_dir: Path, config: Mapping[str, Any]) -> None:
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:
-    """Read run.json of a run folder.
+    """Read run.json of a run folder; classes that have moved since are named by where they stand now.
 
     Raises:
         CheckpointError: when the folder holds no run.
@@ -89,7 +90,7 @@ def read_run(run_dir: Path) -> dict[str, Any]:
             allowed="a folder with run.json, written by src/train.py",
             fix=fix,
         ) from error
-    return content
+    return {**content, "config": at_present(content.get("config"))}
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from seglab.errors import CheckpointError
 from seglab.run.build import build_task
 from seglab.run.checkpoints.plain import read_checkpoint
+from seglab.run.moved import at_present
 from seglab.spec import DataSpec
 from seglab.task.segmentation import SegmentationTask
 
@@ -38,7 +39,7 @@ def load_task(file: Path) -> SegmentationTask:
         CheckpointError: broken, foreign, or of another network.
     """
     content = read_checkpoint(file)
-    config = json.loads(content["seglab"]["config"])
+    config = at_present(json.loads(content["seglab"]["config"]))
     task = build_task(config, DataSpec.from_dict(content["seglab"]["spec"]))
     load_weights(task, content, file)
     return task.eval()
