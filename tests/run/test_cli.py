@@ -44,6 +44,22 @@ def test_a_key_of_one_of_two_choices_of_a_group_is_known(capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
+    ("job", "typed", "fix"),
+    [
+        ("predict", "inference.probabilities=true", "type probabilities=true"),
+        ("train", "lr=1e-3", "type optimizer.lr=1e-3"),
+        ("train", "batch_size=4", "type data.batch_size=4 or inference.batch_size=4"),
+        ("train", "trainer.wandb.tags=[a]", "type logger.wandb.tags=[a]"),
+    ],
+)
+def test_a_key_that_stands_elsewhere_is_told(
+    job: str, typed: str, fix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain([typed], job)
+    assert f"fix:     {fix}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("typed", "fix"), [("logger=null", "type logger=[]"), ("model=[]", "leave model out, or choose one")]
 )
 def test_a_group_that_cannot_be_empty_is_answered_with_what_can(typed: str, fix: str, tmp_path: Path) -> None:

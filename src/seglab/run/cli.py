@@ -28,6 +28,9 @@ _DICTIONARY = re.compile(r"\{\s*\w+\s*:")
 OPTIONAL = ("augment", "debug", "experiment", "logger", "sweep")
 """Groups that a run can do without."""
 
+N_PLACES = 3
+"""In how many places a key may stand for all of them to be told to who looks for it elsewhere."""
+
 
 class Refused(SystemExit):
     """The end of a job after an error that the user can mend; its message has been shown."""
@@ -207,9 +210,21 @@ def _check_key(key: str, value: str, config: DictConfig, groups: list[str], plac
                 raise _not_chosen(f"{path}{part}", key, value, places)
             extra = groups if not path else []
             suffix = "".join(f".{rest}" for rest in parts[place:]) + f"={value}"
-            _check_name(part, sorted({*allowed, *extra} - {"hydra"}), path, f"there is no key {key!r}", suffix)
+            elsewhere = list(_keys_named(parts[-1], config))
+            is_telling = 0 < len(elsewhere) <= N_PLACES
+            remedy = "type " + " or ".join(f"{found}={value}" for found in elsewhere) if is_telling else None
+            _check_name(part, sorted({*allowed, *extra} - {"hydra"}), path, f"there is no key {key!r}", suffix, remedy)
             return
         node, path = node[part] if not OmegaConf.is_missing(node, part) else None, f"{path}{part}."
+
+
+def _keys_named(name: str, node: Any, path: str = "") -> Iterator[str]:
+    """Keys of a configuration that end in this name, wherever they stand."""
+    for part in map(str, node) if isinstance(node, DictConfig) else ():
+        if part == name:
+            yield f"{path}{part}"
+        if not OmegaConf.is_missing(node, part):
+            yield from _keys_named(name, node[part], f"{path}{part}.")
 
 
 def _not_chosen(place: str, key: str, value: str, places: dict[str, str]) -> ConfigError:
@@ -222,15 +237,19 @@ def _not_chosen(place: str, key: str, value: str, places: dict[str, str]) -> Con
     )
 
 
-def _check_name(name: str, allowed: list[str], prefix: str, what: str, suffix: str = "") -> None:
+def _check_name(
+    name: str, allowed: list[str], prefix: str, what: str, suffix: str = "", remedy: str | None = None
+) -> None:
+    """Refuse a name that is not allowed; the remedy is the nearest one that is, unless a better one is known."""
     if name in allowed or name == "None":
         return
     nearest = get_close_matches(name, allowed, n=1, cutoff=0.4)
+    nearby = f"type {prefix}{nearest[0]}{suffix}" if nearest else "choose one of the names above"
     raise ConfigError(
         what,
         given=f"{prefix}{name}{suffix}",
         allowed=", ".join(allowed) or "nothing below this key",
-        fix=f"type {prefix}{nearest[0]}{suffix}" if nearest else "choose one of the names above",
+        fix=remedy or nearby,
     )
 
 
