@@ -61,6 +61,11 @@ def test_library_neither_asserts_nor_prints() -> None:
     assert not [place for place, _ in nodes(ast.Assert)] + prints
 
 
+def test_every_console_shows_text_as_it_is() -> None:
+    made = [place for place, node in nodes(ast.Call) if isinstance(node.func, ast.Name) and node.func.id == "Console"]
+    assert [place.partition(":")[0] for place in made] == ["seglab/run/console.py"]
+
+
 def test_no_module_is_called_utils() -> None:
     vague = {"utils", "util", "helpers", "misc", "common"}
     assert not [file for file in TREES if vague & set(Path(file).with_suffix("").parts)]

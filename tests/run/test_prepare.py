@@ -3,17 +3,22 @@
 import gc
 import json
 import shutil
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from rich.console import Console
 from run_jobs import TINY_CRACK, composed, train_in
 
 from seglab.data.crack import CrackData
-from seglab.data.findings import FaultsError
+from seglab.data.findings import FaultsError, Finding
 from seglab.errors import ConfigError, DataError
 from seglab.run.prepare import prepare
-from seglab.run.reports.data_report import doubts
+from seglab.run.reports.data_report import doubts, grouped
+from seglab.run.reports.data_screen import show_report
 
 
 def prepared(*overrides: str) -> None:
@@ -70,6 +75,29 @@ def test_bad_cases_are_set_aside_by_name_on_request(
     assert "set aside   photo_03_2" in capsys.readouterr().out
 
 
+def test_the_screen_tells_files_of_one_name_apart_and_a_file_of_several_cases_once() -> None:
+    shared = Finding("error", "holds values", "2 (7 pixels)", "set data.channels=[t1,t2]", "/data/land.tif")
+    others = [Finding("note", "is a palette mask", "mode P", "nothing", f"/data/tile {n}/a[b].png") for n in (1, 2)]
+    found = grouped([shared, *others])
+    report = {"findings": found, "root": "/data", "classes": [], "n_cases": 2, "counts": {"error": 1, "note": 2}}
+    console = Console(markup=False, file=StringIO(), width=200)
+    show_report({**report, "fingerprint": {}, "set_aside": []}, console)
+    told = console.file.getvalue()
+    assert "land.tif: 2 (7 pixels)" in told and "set data.channels=[t1,t2]" in told
+    assert "tile 1/a[b].png: mode P" in told and "tile 2/a[b].png: mode P" in told
+
+
+def test_a_mask_of_several_cases_is_one_fault(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    Image.fromarray(np.full((40, 40), 7, np.uint8)).save(tmp_path / "land.tif")
+    patterns = ["data.images='{case}.png'", "data.masks=land.tif", "data.classes={a:0,b:1}"]
+    with pytest.raises(DataError):
+        prepared("data=photos", f"data.root={tmp_path}", f"paths.cache_dir={tmp_path / 'cache'}", *patterns)
+    assert report_of(tmp_path / "cache")["counts"]["error"] == 1
+
+
 def test_what_is_wrong_before_any_file_is_read_stands_in_the_report(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing"):
         prepared("data=crack", f"data.root={tmp_path / 'nowhere'}", f"paths.cache_dir={tmp_path}")
@@ -119,6 +147,21 @@ def copied_root(crack_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     with (root / "groups.csv").open("a") as stream:
         stream.write("other.png,other\n")
     return root
+
+
+def test_a_leak_is_reported_beside_the_cases_that_were_set_aside(copied_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    shutil.copytree(copied_root, root)
+    (root / "images/photo_03_2.png").write_bytes(b"no photo")
+    split = tmp_path / "split.json"
+    groups = ["photo_01", "photo_02", "photo_03", "photo_04", "photo_05", "photo_06", "photo_07", "photo_00"]
+    split.write_text(json.dumps({"train": groups, "val": [], "test": ["other"]}))
+    where = [f"data.root={root}", f"paths.cache_dir={tmp_path / 'cache'}", f"data.split_file={split}"]
+    with pytest.raises(DataError, match="show the same and stand in two splits"):
+        prepared("data=crack", *where, "data.on_error=skip")
+    report = report_of(tmp_path / "cache")
+    errors = [kind["what"] for kind in report["findings"] if kind["severity"] == "error"]
+    assert len(errors) == 2 and "stand in two splits" in "".join(errors) and report["set_aside"] == ["photo_03_2"]
 
 
 def test_warnings_are_counted_in_one_line_that_leads_to_the_report(copied_root: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from seglab.callbacks.case_measures import mean_dice
@@ -16,6 +15,7 @@ from seglab.metrics.families import DEFAULTS, UNIT, CaseMetrics
 from seglab.metrics.measures import MEASURES, OF_ALL_CLASSES
 from seglab.metrics.report import foreground_names
 from seglab.metrics.subgroups import subgroups
+from seglab.run.console import plain_console
 from seglab.run.reports.screen import score_table
 from seglab.spec import DataSpec
 
@@ -133,11 +133,11 @@ def shown(value: float) -> str:
 
 def show(found: Evaluation, scores: dict[str, float], output: Path) -> None:
     """Print the tables and where the files are."""
-    console, title = Console(), f"{len(found.rows)} cases: pooled over all pixels, and per case"
+    console, title = plain_console(), f"{len(found.rows)} cases: pooled over all pixels, and per case"
     console.print(score_table(scores, found.spec, title))
     console.print(summary_table(found, found.summary()))
-    console.print(f"written to  {output}", highlight=False, soft_wrap=True)
-    console.print(f"report      {output / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"written to  {output}", soft_wrap=True)
+    console.print(f"report      {output / 'report.html'}", soft_wrap=True)
 
 
 def case_metrics(families: Sequence[str] | None, tolerance: float | None, spec: DataSpec) -> CaseMetrics:

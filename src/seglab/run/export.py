@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from torch import Tensor
 
 from seglab.data.store import Record
@@ -18,6 +17,7 @@ from seglab.files import check_writable
 from seglab.inference.backend import Onnxruntime, Openvino
 from seglab.inference.backend_onnx import write_openvino
 from seglab.inference.network import Predict
+from seglab.run.console import plain_console
 from seglab.run.engine import available_threads
 from seglab.run.ensemble import load_labelling, members_of, run_folder
 from seglab.run.exports.backends import FOLDER, check_exportable, exported, onnx_file, program_of
@@ -54,7 +54,7 @@ def export(cfg: DictConfig) -> Agreement:
         found = compared(run.task, compute, windows)
         if not cfg.int8:
             check_agreement(found, run.task)
-    Console().print(f"{found}\nwritten to  {target}", highlight=False, soft_wrap=True)
+    plain_console().print(f"{found}\nwritten to  {target}", soft_wrap=True)
     return found
 
 

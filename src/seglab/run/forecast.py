@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from lightning import Callback
-from rich.console import Console
 from rich.table import Table
 
 from seglab.nets.base import SegmentationNet
 from seglab.run.build import Config, Run, build, build_callbacks, task_class
+from seglab.run.console import plain_console
 from seglab.run.engine import Engine
 from seglab.run.first import checked, first_network, stage_config
 from seglab.run.make import make
@@ -111,11 +111,11 @@ def check(config: Config, run_dir: Path) -> list[Forecast]:
         stage = stage_config(config)
         run, forecast = tried(stage, None, free_bytes)
         found, first = [forecast], checked(run.task, config).net.eval()
-        Console().print(forecast_table(forecast, make(stage["trainer"], "trainer"), "first stage, "))
+        plain_console().print(forecast_table(forecast, make(stage["trainer"], "trainer"), "first stage, "))
     else:
         first = first_network(config, run_dir, nothing_to_train)
     _, forecast = tried(config, first, free_bytes)
-    Console().print(forecast_table(forecast, make(config["trainer"], "trainer")))
+    plain_console().print(forecast_table(forecast, make(config["trainer"], "trainer")))
     if not (run_dir / "run.json").exists():
         shutil.rmtree(run_dir, ignore_errors=True)
     return [*found, forecast]

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from seglab.errors import ConfigError
 from seglab.metrics.report import METRICS
 from seglab.run.catalogue import Choice, choices
+from seglab.run.console import plain_console
 from seglab.run.make import locate
 from seglab.run.zoo.measures import n_parameters
 from seglab.run.zoo.networks import build_net, class_of, node_of
@@ -35,23 +35,23 @@ def info(cfg: DictConfig) -> None:
             allowed=f"what={'|'.join(TOPICS)}, format=table|json",
             fix="type python src/info.py what=models",
         )
-    console = Console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     if cfg.what == "cards":
         from seglab.run.zoo.cards import write_cards
 
         cards = write_cards(Path(cfg.output), cfg.only)
-        console.print(f"{len(cards)} card(s) written to {cfg.output}", highlight=False)
+        console.print(f"{len(cards)} card(s) written to {cfg.output}")
         return
     if cfg.what == "compatibility":
         from seglab.run.zoo.compatibility import write_compatibility
 
-        console.print(f"{write_compatibility(Path(cfg.output), cfg.only)} written", highlight=False)
+        console.print(f"{write_compatibility(Path(cfg.output), cfg.only)} written")
         return
     rows = builders[cfg.what]()
     if cfg.format == "json":
         console.print_json(json.dumps(rows))
     else:
-        console.print(_lines(rows), highlight=False)
+        console.print(_lines(rows))
 
 
 def models() -> list[Row]:

@@ -9,7 +9,6 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from seglab.data import outputs
@@ -24,6 +23,7 @@ from seglab.files import check_writable
 from seglab.run.build import Config, build_data
 from seglab.run.checkpoints.checkpoint import find_checkpoint
 from seglab.run.choose import stored_postprocess
+from seglab.run.console import plain_console
 from seglab.run.engine import available_threads, engine_for
 from seglab.run.ensemble import load_labelling, members_of, run_folder
 from seglab.run.exports.backends import BackendChoice, computing
@@ -182,7 +182,7 @@ class _Outcome:
     def tell(self, output: Path) -> None:
         """Print the counts; raises DataError where files failed."""
         kept = f", {len(self.kept)} were done before" if self.kept else ""
-        Console().print(f"{len(self.written)} file(s) predicted into {output}{kept}", highlight=False, soft_wrap=True)
+        plain_console().print(f"{len(self.written)} file(s) predicted into {output}{kept}", soft_wrap=True)
         if self.failures:
             reasons = "\n".join(
                 f"    {file}: {str(error).replace(chr(10), chr(10) + '    ')}" for file, error in self.failures.items()

@@ -18,6 +18,7 @@ from seglab.data.preview import preview
 from seglab.data.shelf import clean, loose_entries, shelved
 from seglab.errors import ConfigError, SeglabError
 from seglab.files import write_text
+from seglab.run.console import plain_console
 from seglab.run.make import make
 from seglab.run.reports.data_page import size, write_page
 from seglab.run.reports.data_pictures import pictures
@@ -49,7 +50,7 @@ def prepare(cfg: DictConfig) -> None:
             allowed=f"what={'|'.join(tasks)}, format=table|json",
             fix="type python src/prepare.py data=<name>",
         )
-    tasks[cfg.what](cfg, Console(soft_wrap=cfg.what != "data", highlight=False))
+    tasks[cfg.what](cfg, plain_console(soft_wrap=cfg.what != "data"))
 
 
 def prepare_data(cfg: DictConfig, console: Console) -> None:

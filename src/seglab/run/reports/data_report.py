@@ -54,7 +54,8 @@ def describe(data: SegmentationData, failure: SeglabError | None) -> tuple[Repor
     store = data.store if failure is None else data.preparation.remaining(cases) if cases else None
     splits = data.splits if failure is None else {}
     whole = store if failure is not None else data.prepared  # as files, where the store cuts them into blocks
-    findings = [*_errors(refused, cases, failure), *([] if whole is None else survey(whole, data))]
+    found = [*_errors(refused, cases, failure), *([] if whole is None else survey(whole, data))]
+    findings = list(dict.fromkeys(found))  # a file of several cases is told once
     report = {
         "data": data.dataset,
         "kind": data.kind,
@@ -103,8 +104,9 @@ def grouped(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 def _errors(refused: Mapping[str, SeglabError], cases: Sequence[Case], failure: SeglabError | None) -> list[Finding]:
     files = {case.id: case.files for case in cases}
     found = [Finding.of(part, files[name]) for name, error in sorted(refused.items()) for part in _parts(error)]
-    if failure is not None and not refused:
-        found += [Finding.of(part, ()) for part in _parts(failure)]
+    if failure is not None:
+        told = {str(part) for error in refused.values() for part in _parts(error)}
+        found += [Finding.of(part, ()) for part in _parts(failure) if str(part) not in told]
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from seglab.data.fingerprint import told
 from seglab.data.shelf import DAY_S, Shelved
@@ -30,11 +31,11 @@ def show_report(report: Report, console: Console) -> None:
     if report["classes"]:
         console.print(_classes(report))
     counts = ", ".join(f"{number} {name}{'s' * (number != 1)}" for name, number in report["counts"].items())
-    console.print(f"{report['n_cases']} cases of {report['root']}: {counts}", highlight=False, soft_wrap=True)
+    console.print(f"{report['n_cases']} cases of {report['root']}: {counts}", soft_wrap=True)
     if report["fingerprint"]:
-        console.print(f"fingerprint {told(report['fingerprint'])}", highlight=False, soft_wrap=True)
+        console.print(f"fingerprint {told(report['fingerprint'])}", soft_wrap=True)
     if report["set_aside"] and report["status"] == "ready":
-        console.print(f"set aside   {', '.join(report['set_aside'])}", highlight=False, soft_wrap=True)
+        console.print(f"set aside   {', '.join(report['set_aside'])}", soft_wrap=True)
 
 
 def show_shelf(stores: Sequence[Shelved], loose: Sequence[Path], console: Console) -> None:
@@ -47,21 +48,28 @@ def show_shelf(stores: Sequence[Shelved], loose: Sequence[Path], console: Consol
         used = "now" if store.in_use else f"{(time.time() - store.used) / DAY_S:.0f} days ago"
         table.add_row(store.folder.name, str(len(store.entries)), size(store.n_bytes), used, store.root)
     console.print(table)
-    console.print(f"{len(loose)} entries belong to none of these", highlight=False)
+    console.print(f"{len(loose)} entries belong to none of these")
 
 
 def _findings(report: Report) -> Table:
-    table = Table(title="Findings", title_justify="left", show_lines=True)
+    table, root = Table(title="Findings", title_justify="left", show_lines=True), Path(report["root"])
     table.add_column("severity")
     for name in ("what", "where", "what to do"):
         table.add_column(name, overflow="fold")
     for finding in report["findings"]:
-        places = [f"{Path(each['file']).name}: {each['value']}".removeprefix(": ") for each in finding["places"]]
+        places = [_place(root, each["file"], each["value"]) for each in finding["places"]]
         rest = len(places) - N_PLACES
         shown = "\n".join([*places[:N_PLACES], *([f"and {rest} more"] if rest > 0 else [])])
-        tone = TONES[finding["severity"]]
-        table.add_row(f"[{tone}]{finding['severity']}[/]", finding["what"], shown, finding["fix"])
+        severity = Text(finding["severity"], TONES[finding["severity"]])
+        table.add_row(severity, finding["what"], shown, finding["fix"])
     return table
+
+
+def _place(root: Path, file: str, value: str) -> str:
+    """A value with its file, from the root on, as files of several folders may have one name."""
+    path = Path(file).absolute()
+    shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    return f"{shown}: {value}" if file else value
 
 
 def _classes(report: Report) -> Table:

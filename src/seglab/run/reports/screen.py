@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from seglab.callbacks.images import PredictionImages
 from seglab.run.build import Run
+from seglab.run.console import plain_console
 from seglab.spec import DataSpec
 
 COLUMNS = ("dice", "iou", "precision", "recall", "case_dice", "case_iou")
@@ -29,14 +29,14 @@ def score_table(scores: Mapping[str, float], spec: DataSpec, title: str) -> Tabl
 
 def show_run(run: Run, run_dir: Path, scores: Mapping[str, float]) -> None:
     """Print the table, the run folder and the picture of a finished training."""
-    console = Console()
+    console = plain_console()
     if any(name.startswith("test/") for name in scores):
         n = len(run.task.case_rows)
         console.print(score_table(scores, run.data.spec, f"Test on {n} cases: pooled over all pixels, and per case"))
-    console.print(f"run folder  {run_dir}", highlight=False, soft_wrap=True)
+    console.print(f"run folder  {run_dir}", soft_wrap=True)
     for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, PredictionImages) and callback.test_picture.is_file():
-            console.print(f"picture     {callback.test_picture}", highlight=False, soft_wrap=True)
+            console.print(f"picture     {callback.test_picture}", soft_wrap=True)
 
 
 def _shown(value: float) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from seglab.errors import CheckpointError
+from seglab.run.console import plain_console
 from seglab.run.ensemble import write_ensemble
 from seglab.run.record import read_json, read_run, write_json, write_rows
 from seglab.run.sweeps.sweep_record import Job, SweepRecord
@@ -36,8 +36,8 @@ class FoldSummary(Callback):
         for label, jobs in groups.items():
             target = folder / label if len(groups) > 1 else folder
             summary = join_folds([record.place(job) for job in jobs], target)
-            Console().print(fold_table(summary, " of ".join(filter(None, [f"{len(jobs)} folds", label]))))
-            Console().print(f"together  {target}", highlight=False, soft_wrap=True)
+            plain_console().print(fold_table(summary, " of ".join(filter(None, [f"{len(jobs)} folds", label]))))
+            plain_console().print(f"together  {target}", soft_wrap=True)
 
 
 def grouped(jobs: Collection[Job]) -> dict[str, list[Job]]:

@@ -8,11 +8,11 @@ from typing import Any
 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from seglab.files import write_text
+from seglab.run.console import plain_console
 from seglab.run.record import write_rows
 from seglab.run.secrets import scrub_override
 from seglab.run.sweeps.study import ERROR, FOLDER, SweepStudy
@@ -32,16 +32,16 @@ def report(study: SweepStudy, sweep: Sweep) -> bool:
         study: that has ended, as far as this sweep is concerned.
         sweep: with its folder and its program.
     """
-    trials, folder, console = study.trials(), sweep.record.folder, Console()
+    trials, folder, console = study.trials(), sweep.record.folder, plain_console()
     found, best = rows(study, trials), best_trials(study, trials)
     line = command(study, sweep.program, best[0]) if best else ""
     title = f"{study.name}: {summary(trials)}"
     write_rows(folder / "trials.csv", found)
     write_text(folder / "sweep.html", page(study.study, study.settings.objective, best, found, title, line))
-    console.print(title, highlight=False, markup=False)
+    console.print(title, markup=False)
     console.print(table(study, best))
     for name, text in (("best", line), ("folder", shown_path(folder)), ("page", shown_path(folder / "sweep.html"))):
-        console.print(f"{name:<6}  {text or 'no trial has finished'}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{name:<6}  {text or 'no trial has finished'}", soft_wrap=True, markup=False)
     failed = [trial for trial in trials if trial.state == TrialState.FAIL and study.is_own(trial)]
     if failed:
         lines = [f"\nError: {len(failed)} of {len(trials)} trials failed"]

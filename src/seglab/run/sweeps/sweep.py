@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from seglab.errors import ConfigError
 from seglab.files import check_writable
+from seglab.run.console import plain_console
 from seglab.run.ids import is_main_process
 from seglab.run.secrets import hide_secrets
 from seglab.run.sweeps.cluster import Cluster
@@ -112,8 +112,8 @@ class Sweep:
 
     def report(self) -> bool:
         """Show the table and, on stderr, the jobs that failed; whether all that were asked for have finished."""
-        Console().print(self.record.table())
-        Console().print(f"folder  {shown_path(self.record.folder)}", highlight=False, soft_wrap=True)
+        plain_console().print(self.record.table())
+        plain_console().print(f"folder  {shown_path(self.record.folder)}", soft_wrap=True)
         failed = [job for job in self.wanted.values() if job.status != "finished"]
         if failed:
             lines = [f"\nError: {len(failed)} of {len(self.wanted)} jobs failed"]

@@ -8,12 +8,12 @@ from typing import Any
 
 import wandb
 from omegaconf import DictConfig
-from rich.console import Console
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from seglab.errors import ConfigError
 from seglab.extras import require
 from seglab.files import write_text
+from seglab.run.console import plain_console
 from seglab.run.record import read_run
 from seglab.run.tracking.wandb_settings import WandbSettings, choose_mode
 
@@ -53,16 +53,16 @@ def dashboard(cfg: DictConfig) -> None:
     run_dir = Path(cfg.run)
     workspace = workspace_of(shown_of(run_dir, cfg))
     is_online = choose_mode("auto") == "online"
-    console = Console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     if cfg.output or not is_online:
         file = Path(cfg.output or run_dir / "dashboard.json")
         write_text(file, specification(workspace) + "\n")
-        console.print(f"written to  {file}", highlight=False)
+        console.print(f"written to  {file}")
     if is_online:
-        console.print(f"saved at    {save(workspace)}", highlight=False)
+        console.print(f"saved at    {save(workspace)}")
     else:
         again = f"type `wandb login`, then python src/dashboard.py run={cfg.run}"
-        console.print(f"not saved at W&B, for there is no API key: {again}", highlight=False)
+        console.print(f"not saved at W&B, for there is no API key: {again}")
 
 
 def shown_of(run_dir: Path, cfg: DictConfig) -> Shown:
