@@ -137,9 +137,10 @@ def test_rasters_have_a_geotiff_for_each_class_whose_zeros_are_data(tmp_path: Pa
         RastersData(**given).load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [VolumesData, PhotosData, RastersData])
 def test_phantoms_are_drawn_with_a_file_for_each_class(kind: Any, tmp_path: Path) -> None:
     masks = {"first": "first/{case}.*", "second": "second/{case}.*"}
     data = kind(root="phantom", cache_dir=str(tmp_path), num_workers=0, masks=masks).load()
     pixels = np.sum([record.class_pixels for record in data.store.records], axis=0)
-    assert data.class_names == ("background", "first", "second") and pixels[1:].sum() > 0
+    assert data.class_names == ("background", "first", "second") and pixels.all()

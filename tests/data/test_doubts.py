@@ -103,7 +103,8 @@ def test_zeros_are_doubted_only_where_nothing_marks_them_as_nodata() -> None:
     placed = Header(affine=((10, 0, 0), (0, -10, 0)))
     valid = np.ones((1, 10, 10), bool)
     assert [each[2] for each in noticed(lambda: notice_zeros(image, valid, placed, FILE))] == ["20.0% of the pixels"]
-    for header in (Header(affine=placed.affine, nodata=0.0), Header()):
+    brain = Header(affine=((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)), orientation="RAS")
+    for header in (Header(affine=placed.affine, nodata=0.0), Header(), brain):
         assert noticed(lambda header=header: notice_zeros(image, valid, header, FILE)) == []
 
 

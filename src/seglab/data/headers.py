@@ -110,7 +110,7 @@ def notice_headers(case: Case, header: Header, kind: Kind, *, mask: NDArray[np.u
 
 
 def notice_zeros(image: NDArray[Any], valid: NDArray[np.bool_], header: Header, file: Path) -> None:
-    """Warn of a raster with blank areas that no nodata value explains.
+    """Warn of a raster with blank areas that no nodata value explains; a volume is 0 where there is nothing to see.
 
     Args:
         image: (C, D, H, W).
@@ -118,7 +118,7 @@ def notice_zeros(image: NDArray[Any], valid: NDArray[np.bool_], header: Header, 
         header: of the file.
         file: for the message.
     """
-    if header.nodata is not None or header.affine is None:
+    if header.nodata is not None or header.affine is None or header.orientation:
         return
     share = float((valid & ~image.any(axis=0)).mean())
     if share >= MIN_ZEROS:

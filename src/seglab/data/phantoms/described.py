@@ -24,6 +24,8 @@ _nib: Any = nib  # its functions carry no annotations
 SUFFIX = {"volume": ".nii.gz", "photo": ".png", "raster": ".tif"}
 WRITTEN = {"volume": (".nii", ".nii.gz"), "photo": (".png", ".jpg", ".bmp", ".tif"), "raster": (".tif", ".png")}
 SPLITS = ("train", "val", "test", "train")
+N_DRAWN = {"volume": 3, "photo": 2, "raster": 5}
+"""Classes of each phantom as it is drawn."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Described:
     Args:
         kind: of the data.
         patterns: of images and masks.
-        classes: of the masks; a phantom with more classes has the further ones in the last, one with fewer lacks them.
+        classes: of the masks; a phantom with more classes has the further ones in the last, one with fewer gives half
+            of its last class to each that it lacks, as the core of a tumour is a part of it.
         class_patterns: of each class but the background, where each has a mask file of its own.
     """
 
@@ -73,17 +76,17 @@ class Described:
         fields = {**named, "case": f"case{number:02d}", "split": SPLITS[number % len(SPLITS)]}
         for place, channel in enumerate(self.patterns.channels or ("",)):
             target = self._target(folder, "images", {**fields, "channel": channel})
-            _COPY[self.kind](image, target, partial(_dimmed, channel=place), None)
+            _COPY[self.kind](image, target, partial(_dimmed, channel=place), {})
         for label, patterns in enumerate(self.class_patterns, start=1):
             alone = replace(self, patterns=patterns, classes=BINARY, class_patterns=())
             target, change = alone._target(folder, "masks", fields), partial(self._only, label, alone)
-            _COPY[self.kind](mask, target, change, alone._void)
+            _COPY[self.kind](mask, target, change, {"nodata": alone._void})
         if not self.class_patterns:
-            _COPY[self.kind](mask, self._target(folder, "masks", fields), self._coded, self._void)
+            _COPY[self.kind](mask, self._target(folder, "masks", fields), self._coded, {"nodata": self._void})
 
     def _only(self, label: int, alone: "Described", labels: NDArray[Any]) -> NDArray[Any]:
         """The mask of one class."""
-        is_own = np.minimum(labels, len(self.classes.names) - 1) == label
+        is_own = self._index(labels) == label
         if self.kind == "raster":
             return alone._coded(np.where(labels == IGNORE_INDEX, IGNORE_INDEX, is_own & (labels != IGNORE_INDEX)))
         return alone._coded(is_own.astype(np.uint8))
@@ -107,7 +110,7 @@ class Described:
     def _coded(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Class numbers of a phantom, 255 for nodata, or its black and white, as this data set codes them."""
         void = labels == IGNORE_INDEX if self.kind == "raster" else np.zeros(labels.shape, bool)
-        index = np.minimum(labels, len(self.classes.names) - 1).astype(np.intp)
+        index = self._index(labels)
         if self.classes.in_colors:
             colors: NDArray[Any] = np.array([unpacked(value) for value in self.classes.own], np.uint8)[index]
             colors[void] = unpacked(min(self.classes.ignored)) if self.classes.ignored else colors[0, 0]
@@ -116,14 +119,24 @@ class Described:
         if self.kind == "photo" and len(values) == 2 and self.classes.own == (0, 1):
             values *= IGNORE_INDEX  # black and white
         coded: NDArray[Any] = values[index].astype(np.uint8 if values.max() <= IGNORE_INDEX else np.uint16)
-        coded[void] = self._void
+        coded[void] = values[0] if self._void is None else self._void
         return coded
 
+    def _index(self, labels: NDArray[Any]) -> NDArray[np.intp]:
+        """Which of the declared classes each pixel has."""
+        n_drawn, n_classes = N_DRAWN[self.kind], len(self.classes.names)
+        drawn = np.where(labels == IGNORE_INDEX, 0, labels) if self.kind == "raster" else labels
+        index = np.minimum(drawn, min(n_drawn, n_classes) - 1).astype(np.intp)
+        for further in range(n_drawn, n_classes):
+            last = np.flatnonzero(index == further - 1)
+            index.flat[last[len(last) // 2 :]] = further
+        return index
+
     @property
-    def _void(self) -> int:
-        """What nodata becomes: 255, or the highest value that no class has."""
+    def _void(self) -> int | None:
+        """What nodata becomes: 255, or the highest value that no class has; None where classes have all."""
         taken = frozenset[int]().union(*self.classes.values)
-        return next(value for value in range(IGNORE_INDEX, -1, -1) if value not in taken)
+        return next((value for value in range(IGNORE_INDEX, -1, -1) if value not in taken), None)
 
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
@@ -133,26 +146,25 @@ def _dimmed(values: NDArray[Any], channel: int) -> NDArray[Any]:
     return values // (1 + channel)
 
 
-def _copy_volume(source: Path, target: Path, change: Change, nodata: int | None) -> None:
+def _copy_volume(source: Path, target: Path, change: Change, profile: dict[str, Any]) -> None:
     image = _nib.load(source)
     voxels = change(np.asarray(image.dataobj))
     image.header.set_data_dtype(voxels.dtype)
     _nib.save(_nib.Nifti1Image(voxels, image.affine, image.header), target)
 
 
-def _copy_photo(source: Path, target: Path, change: Change, nodata: int | None) -> None:
+def _copy_photo(source: Path, target: Path, change: Change, profile: dict[str, Any]) -> None:
     Image.fromarray(change(np.asarray(Image.open(source)))).save(target)
 
 
-def _copy_raster(source: Path, target: Path, change: Change, nodata: int | None) -> None:
+def _copy_raster(source: Path, target: Path, change: Change, profile: dict[str, Any]) -> None:
     with rasterio.open(source) as opened:
-        profile, bands = opened.profile, opened.read()
+        known, bands = opened.profile, opened.read()
     changed = change(bands)
     if target.suffix != ".tif":
         Image.fromarray(changed[0]).save(target)
         return
-    profile |= {"dtype": changed.dtype, "nodata": profile["nodata"] if nodata is None else nodata}
-    with rasterio.open(target, "w", **profile) as sink:
+    with rasterio.open(target, "w", **{**known, "dtype": changed.dtype, **profile}) as sink:
         sink.write(changed)
 
 
