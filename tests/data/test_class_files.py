@@ -66,6 +66,15 @@ def test_a_class_that_later_ones_hide_is_warned_of_and_an_empty_file_is_no_class
     assert [value for _, what, value in told(data) if what == "is hidden by later classes"] == ["liver"]
 
 
+def test_a_table_has_a_column_for_each_class(organs: Path) -> None:
+    rows = [f"p{n},p{n}/ct.nii.gz,p{n}/liver.nii.gz,p{n}/tumour.nii.gz" for n in (0, 1)]
+    (organs / "cases.csv").write_text("\n".join(["case,image,liver,lesion", *rows]))
+    listed = volumes(organs, images=None, table="cases.csv", masks={"liver": "liver", "tumour": "lesion"}).load()
+    found, wanted = listed.store.records, volumes(organs).load().store.records
+    assert listed.class_names == ("background", "liver", "tumour")
+    assert [record.class_pixels for record in found] == [record.class_pixels for record in wanted]
+
+
 def test_a_changed_file_of_a_class_is_read_again(organs: Path, write_nifti: Write) -> None:
     first = volumes(organs).load().store.records
     write_nifti(organs / "p1" / "tumour.nii.gz", box(8, 11))

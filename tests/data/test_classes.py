@@ -1,11 +1,13 @@
 """Classes by value, range or colour, and classes that lie within each other."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml  # type: ignore[import-untyped]
 
-from seglab.data.classes import Classes, packed, read_classes
+from seglab.data.classes import BINARY, Classes, packed, read_classes
 from seglab.errors import ConfigError, DataError
 
 NESTED = {"background": 0, "whole": {"value": [1, 2, 4], "color": "3CB464"}, "core": [1, 4], "enhancing": 4}
@@ -115,3 +117,12 @@ def test_a_class_of_nothing_but_its_parts_still_has_its_region() -> None:
     with pytest.raises(ConfigError, match="a and b"):
         Classes(("a", "b"), (frozenset([1, 2]), frozenset([2, 3])), ((0, 0, 0),) * 2)
     assert classes.written == (0, 1, 2, 3)  # no own value for all of them: the indices
+
+
+def test_what_an_unknown_value_is_answered_with_is_one_word_of_the_shell() -> None:
+    with pytest.raises(DataError) as caught:
+        BINARY.indices(np.arange(8, dtype=np.uint8), Path("mask.png"))
+    assert "all its values (0, 1, 2, 3, 4, 5, 6, 7)" in caught.value.fix
+    (word,) = [word for word in shlex.split(caught.value.fix) if word.startswith("data.classes=")]
+    declared = yaml.safe_load(word.removeprefix("data.classes=").rstrip(";"))
+    assert read_classes(declared).names == ("background", "liver", "tumour")

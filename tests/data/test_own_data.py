@@ -210,7 +210,9 @@ def test_photos_without_declared_classes_are_black_and_white_or_say_what_to_decl
     mask[:4] = 1
     write_picture(tmp_path / "images" / "a.png", np.full((20, 24, 3), 90, np.uint8))
     write_picture(tmp_path / "masks" / "a.png", mask)
-    with pytest.raises(DataError, match=r"would lose its foreground[\s\S]*data\.classes=\{background:0,foreground:1\}"):
+    with pytest.raises(
+        DataError, match=r"would lose its foreground[\s\S]*data\.classes='\{background: 0, foreground: 1\}'"
+    ):
         photos(tmp_path).load()
     data = photos(tmp_path, classes={"background": 0, "foreground": 1}, **ALL_TRAIN).load()
     assert data.store.records[0].class_pixels == (16 * 24, 4 * 24) and data.mask_values == (0, 1)
@@ -281,6 +283,7 @@ def test_a_class_whose_value_is_nodata_is_refused_when_it_was_declared(tmp_path:
     ("settings", "fault"),
     [
         ({"table": "a.csv", "images": "*.png"}, "described twice"),
+        ({"table": "a.csv", "masks": "*.png"}, "described twice"),
         ({"channels": ["a", "b"]}, "do not fit each other"),
         ({"classes": {"a": 0}}, "too few"),
     ],

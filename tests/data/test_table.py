@@ -40,6 +40,15 @@ def test_channels_are_columns_of_their_own_and_a_case_may_have_a_name(root: Path
     assert declared_splits(listed.cases) is None
 
 
+def test_classes_are_columns_of_their_own(root: Path) -> None:
+    text = "image,first,second,age\na.png,m/a.png,m/b.png,7\nc.png,m/c.png,m/b.png,8\n"
+    cases = read_table(table(root, text), root, class_columns=("first", "second")).cases
+    assert [[file.name for file in case.mask_files] for case in cases] == [["a.png", "b.png"], ["c.png", "b.png"]]
+    assert cases[0].metadata == {"age": "7"} and cases[0].files[-1] == root / "m/b.png"
+    with pytest.raises(DataError, match=r"lacks the column third[\s\S]*data\.masks='\{liver: liver_file"):
+        read_table(table(root, text), root, class_columns=("first", "third"))
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [

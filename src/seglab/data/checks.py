@@ -85,7 +85,7 @@ def odds_of(
             "data.class_odds names an unknown class or a negative number",
             given=", ".join(wrong),
             allowed=f"0 and more for any of {', '.join(class_names)}",
-            fix=f"set data.class_odds={{{class_names[-1]}: 2}}, or null for all alike",
+            fix=f"set data.class_odds='{{{class_names[-1]}: 2}}', or null for all alike",
         )
     return tuple(
         float(given.get(name, 0 if label == 0 and has_background else 1)) for label, name in enumerate(class_names)

@@ -28,7 +28,7 @@ def classes_of_files(names: Sequence[str]) -> Classes:
             "the files of masks name no classes",
             given=f"data.masks with {', '.join(names) or 'no class'}",
             allowed="a pattern for each class; background is where no file has anything",
-            fix="set data.masks={liver: '{case}/liver.nii.gz', tumour: '{case}/tumour.nii.gz'}",
+            fix="""set data.masks='{liver: "{case}/liver.nii.gz", tumour: "{case}/tumour.nii.gz"}'""",
         )
     values = tuple(frozenset([number]) for number in range(len(names) + 1))
     colors = tuple(PALETTE[number % len(PALETTE)] for number in range(len(names) + 1))

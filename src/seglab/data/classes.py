@@ -21,13 +21,15 @@ HIGHEST = 65_535
 """Largest value a mask may hold: 16 bits, as instance numbers need."""
 
 MOST = 254
+N_VALUES = 32
+"""Values of a mask that are told to who has to declare them."""
 PALETTE = (
     *((0, 0, 0), (230, 75, 60), (60, 140, 230), (250, 200, 40), (70, 180, 90), (150, 80, 200), (0, 190, 190)),
     *((250, 150, 180), (150, 110, 70), (130, 130, 130), (190, 220, 60), (255, 255, 255)),
 )
 _UNKNOWN = 254
 _RANGE = re.compile(r"(\d+)-(\d+)")
-_EXAMPLE = "data.classes={background:0,liver:1,tumour:{value:2,color:C83278}}"
+_EXAMPLE = "data.classes='{background: 0, liver: 1, tumour: {value: 2, color: C83278}}'"
 
 Color = tuple[int, int, int]
 
@@ -157,7 +159,7 @@ class Classes:
 
     def _unknown(self, stored: NDArray[Any], is_unknown: NDArray[np.bool_], file: Path) -> DataError:
         found, counts = np.unique(stored[is_unknown], return_counts=True)
-        all_values = shorten(map(str, np.unique(stored).tolist()))
+        all_values = shorten(map(str, np.unique(stored).tolist()), N_VALUES)
         declared = ", ".join(f"{name}={_shown(values)}" for name, values in zip(self.names, self.values, strict=True))
         ignored = f"; ignored: {_shown(self.ignored)}" if self.ignored else ""
         return DataError(

@@ -33,7 +33,8 @@ class OwnData(DeclaredClasses):
             for what must not be split apart, {split}; others are kept with the case. None: dataset.json where the root
             has one, else `default_images`.
         masks: pattern of the mask files, with the same fields; None: `default_masks`. Where each class has a file of
-            its own, the name of each class with its pattern: the last class that has a pixel wins.
+            its own, the name of each class with its pattern, or its column of the table: the last class that has a
+            pixel wins.
         channels: what {channel} stands for, in the order of the channels, or the columns of a table with image files;
             empty for one file per case.
         table: CSV below the root with columns image, mask and, where wanted, case, group, split (train, val, test,
@@ -63,11 +64,11 @@ class OwnData(DeclaredClasses):
                     fix="leave data.classes out",
                 )
             self.coding = classes_of_files(list(self.masks))
-        if self.table is not None and (self.images or self.masks):
+        if self.table is not None and (self.images or isinstance(self.masks, str)):
             raise ConfigError(
                 "files are described twice",
                 given=f"data.table={self.table} and data.images={self.images}, data.masks={self.masks}",
-                allowed="a table, or patterns",
+                allowed="a table, whose columns data.channels and data.masks may name, or patterns",
                 fix="leave data.table out, or data.images and data.masks",
             )
         self.case_channels = tuple(map(str, self.channels))
@@ -122,7 +123,8 @@ class OwnData(DeclaredClasses):
 
     def _list(self, root: Path) -> Listed:
         if self.table is not None:
-            return read_table(root / self.table, root, self.channels)
+            masks = {"class_columns": list(self.masks.values())} if isinstance(self.masks, dict) else {}
+            return read_table(root / self.table, root, self.channels, **masks)
         if self.images is None and self.masks is None and (root / NAME).is_file():
             return read_dataset_json(root, self.reads, self.suffixes)
         if isinstance(self.masks, dict):

@@ -80,7 +80,9 @@ class PhotosData(OwnData, PhotoData):
     def read_mask(self, case: Case) -> NDArray[np.uint8]:
         """Read a mask of the same size as its photo, by the declared classes."""
         if self.file_coding is BINARY:
-            return photo_labels.read_binary_mask(case.mask_file, fix="declare data.classes={background:0,foreground:1}")
+            return photo_labels.read_binary_mask(
+                case.mask_file, fix="declare data.classes='{background: 0, foreground: 1}'"
+            )
         if self.file_coding.in_colors:
             return photo_labels.read_color_mask(case.mask_file, self.file_coding.table)
         return self.file_coding.indices(photo_labels.read_values(case.mask_file), case.mask_file)

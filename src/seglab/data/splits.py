@@ -42,7 +42,8 @@ def make_splits(groups: Mapping[str, Held], *, val_fraction: float, test_fractio
             "there are fewer groups than splits",
             given=f"{len(groups)} group(s) ({', '.join(sorted(groups))}) for {', '.join(sorted(wanted))}",
             allowed="at least one group (patient, photo or scene) for each split",
-            fix="add data, or set data.val_fraction=0 (the last checkpoint is kept) or data.test_fraction=0",
+            fix="add data, cut rasters into blocks with data.block_px=256, or set data.test_fraction=0 or "
+            "data.val_fraction=0 (the last checkpoint is kept)",
         )
     order = sorted(groups, key=lambda name: _draw(seed, name))
     dealt = deal(groups, order, {split: fractions[split] for split in wanted}, one_each=True)

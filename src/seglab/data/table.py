@@ -11,21 +11,23 @@ from seglab.data.listing import Listed, slug
 from seglab.errors import DataError
 from seglab.spec import Case
 
-OWN = ("case", "mask", "group", "split")
+MASK = "mask"
+OWN = ("case", MASK, "group", "split")
 """Columns with a meaning beside those of the image."""
 
 
-def read_table(file: Path, root: Path, channels: Sequence[str]) -> Listed:
+def read_table(file: Path, root: Path, channels: Sequence[str] = (), class_columns: Sequence[str] = (MASK,)) -> Listed:
     """The cases of a table.
 
-    Columns: `image`, or one for each channel by its name; `mask`; optional `case`, the name (else that of the image
-    file), `group`, what must not be split apart, and `split`, one of train, val, test. All others are kept with the
-    case. Paths start from the root.
+    Columns: `image`, or one for each channel by its name; `mask`, or one for each class; optional `case`, the name
+    (else that of the image file), `group`, what must not be split apart, and `split`, one of train, val, test. All
+    others are kept with the case. Paths start from the root.
 
     Args:
         file: CSV in UTF-8 with a header.
         root: folder of the data.
         channels: columns of the image files; empty for the one column `image`.
+        class_columns: columns of the mask files, in the order of the classes.
 
     Raises:
         DataError: no such table, a column that is missing, rows without image or mask, files that do not exist, or
@@ -33,18 +35,20 @@ def read_table(file: Path, root: Path, channels: Sequence[str]) -> Listed:
     """
     rows = _rows(file)
     image_columns = tuple(channels) or ("image",)
-    missing = [name for name in (*image_columns, "mask") if not rows or name not in rows[0]]
+    columns = (*image_columns, *class_columns)
+    missing = [name for name in columns if not rows or name not in rows[0]]
     if missing:
         raise DataError(
             f"the table lacks {'rows' if not rows else f'the column {missing[0]}'}",
             given=f"{file}: columns {', '.join(rows[0]) if rows else 'of an empty table'}",
-            allowed=f"a header with {', '.join((*image_columns, 'mask'))}, and group, split or others as you like",
-            fix=f"name the columns so, with commas between them{'' if channels else ', or set data.channels=[...]'}",
+            allowed=f"a header with {', '.join(columns)}, and group, split or others as you like",
+            fix="name the columns so, with commas between them, or say how they are called: data.channels=[t1,t2] for "
+            "images, data.masks='{liver: liver_file, tumour: tumour_file}' for a mask file of each class",
         )
     findings = Findings()
     with findings.noting():
-        check_present(_missing(rows, root, (*image_columns, "mask")), file.name, root)
-    cases = [_case(row, root, image_columns) for row in rows]
+        check_present(_missing(rows, root, columns), file.name, root)
+    cases = [_case(row, root, image_columns, class_columns) for row in rows]
     with findings.noting():
         _check_names(file, cases)
     findings.settle()
@@ -92,9 +96,9 @@ def _check_names(file: Path, cases: Sequence[Case]) -> None:
         )
 
 
-def _case(row: dict[str, str], root: Path, image_columns: Sequence[str]) -> Case:
-    images = [root / row[column] for column in image_columns]
+def _case(row: dict[str, str], root: Path, image_columns: Sequence[str], class_columns: Sequence[str]) -> Case:
+    images, masks = ([root / row[column] for column in columns] for columns in (image_columns, class_columns))
     name = slug(row.get("case") or images[0].name.removesuffix(".gz").rpartition(".")[0] or images[0].name)
-    metadata = {key: value for key, value in row.items() if key not in (*OWN, *image_columns)}
+    metadata = {key: value for key, value in row.items() if key not in (*OWN, *image_columns, *class_columns)}
     group, split = row.get("group") or name, row.get("split")
-    return Case(name, images[0], root / row["mask"], group, tuple(images[1:]), split, metadata)
+    return Case(name, images[0], masks[0], group, tuple(images[1:]), split, metadata, more_mask_files=tuple(masks[1:]))

@@ -157,7 +157,7 @@ class VolumesData(OwnData, VolumeData):
                 "volumes have no masks in colours",
                 given=f"data.classes={self.classes}",
                 allowed="a value for each class",
-                fix="set data.classes={background:0,liver:{value:1,color:C83278}}",
+                fix="set data.classes='{background: 0, liver: {value: 1, color: C83278}}'",
             )
 
     @property
