@@ -6,12 +6,16 @@ import pytest
 from PIL import Image
 
 from seglab.data.crack import CrackData
-from seglab.data.findings import N_IN_FULL, FaultsError, Findings
+from seglab.data.findings import N_IN_FULL, FaultsError, Finding, Findings
 from seglab.errors import DataError
 
 
 def fault(name: str) -> DataError:
     return DataError(f"{name} is bad", given="g", allowed="a", fix=f"mend {name}")
+
+
+def refusal(what: str, given: str) -> DataError:
+    return DataError(what, given=given, allowed="a", fix="f")
 
 
 def refuse_odd(*numbers: int) -> None:
@@ -80,3 +84,14 @@ def test_a_data_set_reports_every_bad_image_and_mask_at_once(tmp_path: Path) -> 
         assert name in str(caught.value)
     assert "d.png" not in str(caught.value)
     assert not list((tmp_path / "cache").rglob("cases.json"))
+
+
+def test_one_fault_of_many_pairs_is_one_kind_with_the_file_it_is_told_of_first() -> None:
+    pairs = [(Path(f"/data/a/{name}.png"), Path(f"/data/m/{name}.png")) for name in ("1", "10")]
+    sizes = [f"{mask} has another size than its image {image}" for image, mask in pairs]
+    found = [Finding.of(refusal(what, "1x2"), pair) for what, pair in zip(sizes, pairs, strict=True)]
+    assert {each.what for each in found} == {"has another size than its image"}
+    assert [each.file for each in found] == [str(mask) for _, mask in pairs]
+    empty = Finding.of(refusal(f"{pairs[0][1]} is empty", str(pairs[0][1])), pairs[0])
+    assert (empty.what, empty.value, empty.file) == ("is empty", "", "/data/m/1.png")
+    assert Finding.of(refusal("no images", "nothing"), ()).file == ""

@@ -63,6 +63,33 @@ def test_all_faults_are_told_at_once_and_stand_in_the_report_with_what_is_good(
     assert "2 errors" in capsys.readouterr().out
 
 
+def test_files_without_a_partner_are_told_with_the_other_faults_and_set_aside(crack_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    shutil.copytree(crack_root, root)
+    (root / "images/photo_03_2.png").write_bytes(b"no photo")
+    (root / "masks/photo_00_0.png").unlink()
+    (root / "images/photo_00_1.png").unlink()
+    given = ["data=photos", f"data.root={root}", f"paths.cache_dir={tmp_path}", "data.on_leak=warn"]
+    with pytest.raises(FaultsError, match="3 faults"):
+        prepared(*given)
+    errors = {kind["what"]: kind["places"] for kind in report_of(tmp_path)["findings"] if kind["severity"] == "error"}
+    assert {"has no mask", "has no image"} < errors.keys() and len(errors) == 3
+    assert errors["has no mask"][0]["file"] == str(root / "images/photo_00_0.png")
+    prepared(*given, "data.on_error=skip")
+    report = report_of(tmp_path)
+    assert report["status"] == "ready" and report["n_cases"] == 30 and len(report["cases"]) == 29
+    assert len(report["set_aside"]) == 3 and str(root / "masks/photo_00_1.png") in report["set_aside"]
+
+
+def test_where_hardly_a_file_has_a_partner_the_names_are_told_once(crack_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    shutil.copytree(crack_root, root)
+    for mask in sorted((root / "masks").iterdir())[3:]:
+        mask.unlink()
+    with pytest.raises(DataError, match="29 images without mask"):
+        prepared("data=photos", f"data.root={root}", f"paths.cache_dir={tmp_path}")
+
+
 def test_bad_cases_are_set_aside_by_name_on_request(
     crack_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

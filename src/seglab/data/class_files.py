@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from seglab.data.classes import PALETTE, Classes
 from seglab.data.findings import Findings, notice
-from seglab.data.integrity import check_present
 from seglab.data.listing import Listed, Patterns, Reads
 from seglab.errors import ConfigError
 from seglab.spec import IGNORE_INDEX, Case
@@ -53,9 +52,8 @@ def find_class_files(root: Path, patterns: Mapping[str, Patterns], reads: Reads)
     findings.settle()
     first, *others = found
     tables = [{case.id: case.mask_file for case in listed.cases} for listed in others]
-    missing = [case.image_file.name for case in first.cases if any(case.id not in table for table in tables)]
-    check_present(missing, "data.masks", root)
-    cases = [replace(case, more_mask_files=tuple(table[case.id] for table in tables)) for case in first.cases]
+    whole = [case for case in first.cases if all(case.id in table for table in tables)]  # others have been told
+    cases = [replace(case, more_mask_files=tuple(table[case.id] for table in tables)) for case in whole]
     return replace(first, cases=cases)
 
 

@@ -5,7 +5,7 @@ what was repaired by rule, or what is worth knowing.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -46,10 +46,13 @@ class Finding:
 
     @classmethod
     def of(cls, error: SeglabError, files: Sequence[Path]) -> "Finding":
-        """An error as a finding; the file is the one of `files` that it names, else the first."""
-        file = next((str(file) for file in files if str(file) in error.what), str(files[0]) if files else "")
-        what = error.what.removeprefix(f"{file} ")
-        return cls("error", what, error.given.strip(), f"{error.fix} (allowed: {error.allowed})", file)
+        """An error as a finding; the file is the first one of `files` that it names, else the first of them."""
+        what, named = error.what, [str(file) for file in files if str(file) in error.what]
+        file = min(named, key=what.index) if named else str(files[0]) if files else ""
+        for other in sorted(named, key=len, reverse=True):  # one may be the beginning of another
+            what = what.removeprefix(f"{other} ").replace(f" {other}", "")
+        value = error.given.strip()
+        return cls("error", what, "" if value == file else value, f"{error.fix} (allowed: {error.allowed})", file)
 
 
 _noticed: ContextVar[list[Finding] | None] = ContextVar("noticed", default=None)
@@ -84,6 +87,28 @@ def noticing() -> Iterator[list[Finding]]:
     finally:
         _noticed.reset(token)
         found[:] = dict.fromkeys(found)
+
+
+_left: ContextVar[dict[str, DataError] | None] = ContextVar("left", default=None)
+
+
+@contextmanager
+def going_on() -> Iterator[dict[str, DataError]]:
+    """Collect the files that the search for cases within the block has to leave out, by path, with what is wrong."""
+    left: dict[str, DataError] = {}
+    token = _left.set(left)
+    try:
+        yield left
+    finally:
+        _left.reset(token)
+
+
+def goes_on_without(files: Mapping[str, DataError]) -> bool:
+    """Leave files out, if a block collects them; otherwise they have to stop what is done."""
+    left = _left.get()
+    if left is not None:
+        left.update(files)
+    return left is not None
 
 
 class FaultsError(DataError):

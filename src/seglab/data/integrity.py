@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from seglab.data.findings import goes_on_without
 from seglab.errors import DataError
 from seglab.spec import IGNORE_INDEX, Geometry
 
@@ -132,7 +133,7 @@ def check_same_affine(image: Geometry, mask: Geometry, image_file: Path, mask_fi
 def pair_files(
     images: Sequence[Path], masks: Sequence[Path], key: Callable[[Path], str]
 ) -> list[tuple[str, Path, Path]]:
-    """Find the mask of every image.
+    """Find the mask of every image; a `going_on` block goes on with the pairs, where most files have a partner.
 
     Args:
         images: image files.
@@ -147,7 +148,9 @@ def pair_files(
     """
     image_of, mask_of = _by_key(images, key), _by_key(masks, key)
     no_mask, no_image = sorted(image_of.keys() - mask_of.keys()), sorted(mask_of.keys() - image_of.keys())
-    if no_mask or no_image:
+    both = sorted(image_of.keys() & mask_of.keys())
+    alone = [_alone(image_of[name], "mask") for name in no_mask] + [_alone(mask_of[name], "image") for name in no_image]
+    if alone and not (len(alone) <= len(both) and goes_on_without(dict(alone))):  # else their names are misread
         raise DataError(
             "images and masks do not pair up",
             given=f"{len(no_mask)} images without mask ({shorten(str(image_of[name]) for name in no_mask)}), "
@@ -155,7 +158,7 @@ def pair_files(
             allowed="one mask for each image and one image for each mask",
             fix="add the missing files or move the lonely ones out of the folder",
         )
-    return [(name, image_of[name], mask_of[name]) for name in sorted(image_of)]
+    return [(name, image_of[name], mask_of[name]) for name in both]
 
 
 def check_root(root: Path, wanted: str, fix: str) -> None:
@@ -229,6 +232,15 @@ def shorten(items: Iterable[str], n_shown: int = N_SHOWN) -> str:
     listed = list(items)
     rest = f" and {len(listed) - n_shown} more" if len(listed) > n_shown else ""
     return ", ".join(listed[:n_shown]) + rest
+
+
+def _alone(file: Path, partner: str) -> tuple[str, DataError]:
+    return str(file), DataError(
+        f"{file} has no {partner}",
+        given=f"no {partner} of this name",
+        allowed="one mask for each image and one image for each mask",
+        fix="add the missing file or move the lonely one out of the folder",
+    )
 
 
 def _by_key(files: Sequence[Path], key: Callable[[Path], str]) -> dict[str, Path]:

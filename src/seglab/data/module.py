@@ -25,6 +25,7 @@ from seglab.data.contents import key_of
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
 from seglab.data.dealing import Held, held_by
 from seglab.data.duplicates import duplicates
+from seglab.data.findings import going_on
 from seglab.data.formats.volumes import DicomLabels
 from seglab.data.intensity import combine
 from seglab.data.leaks import check_leaks, check_on_leak, splits_of_cases, torn
@@ -146,10 +147,11 @@ class SegmentationData(DataSource, LightningDataModule):
         Returns:
             self.
         """
-        cases = self.cases = self._found()
+        with going_on() as left:
+            cases = self.cases = self._found()
         prepared = Path(self.cache_dir) / "prepared"
         how: dict[str, Any] = {"on_error": self.on_error, "n_workers": self.n_readers, "progress": self.progress}
-        self.preparation = Preparation(source=self, folder=prepared, **how)
+        self.preparation = Preparation(source=self, folder=prepared, refused=left, **how)
         self.store = self.prepared = self.preparation.store(cases)
         check_channels(self.store.records)
         everything: dict[str, tuple[Record, ...]] = {"all": self.store.records}
@@ -228,9 +230,8 @@ class SegmentationData(DataSource, LightningDataModule):
         tile = cast(tuple[int, int], self.spec.patch_size) if self.kind == "raster" else LARGEST_TILE
         regions = cut_tiles(records, tile)
         rank, world = self._place()
-        shapes = [region.size for region in regions]
         size = max(1, min(self.n_per_batch, len(regions) // world))  # no rank may be left without a batch
-        batches = ShapeBatchSampler(shapes, batch_size=size, rank=rank, world=world)
+        batches = ShapeBatchSampler([region.size for region in regions], batch_size=size, rank=rank, world=world)
         dataset = RegionDataset(self.store, regions, self.spec, map_names=self.map_names)
         return self._loader(dataset, batch_sampler=batches)
 
@@ -307,7 +308,6 @@ class SegmentationData(DataSource, LightningDataModule):
                 allowed="at least one group in train",
                 fix="correct the split file, or leave data.split_file out to have one drawn",
             )
-        low, high = self.clip
         n_slices = self.stacked_slices if self.dims == 2 else 1
         return DataSpec(
             name=self.dataset,
@@ -324,7 +324,7 @@ class SegmentationData(DataSource, LightningDataModule):
                 self.dims,
                 [record.spacing for record in self.store.records],
             ),
-            intensity=combine((record.moments for record in train), low=low, high=high),
+            intensity=combine((record.moments for record in train), low=self.clip[0], high=self.clip[1]),
             n_slices=n_slices,
             regions=self.regions,
             channels=self.channel_names,

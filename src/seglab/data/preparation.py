@@ -52,9 +52,8 @@ class Preparation:
         on_error: stop at bad cases, or skip them.
         n_workers: processes that read at once, each one case; None takes all cores for large data.
         progress: is told, as cases are done, how many of how many are there.
-
-    Attributes:
-        refused: cases that could not be used, with their errors; filled by `store`.
+        refused: cases that cannot be used, with their errors: files that make no case are there from the start, by
+            path; `store` adds others, by name.
 
     Raises:
         ConfigError: an unknown `on_error`.
@@ -65,7 +64,7 @@ class Preparation:
     on_error: str = "stop"
     n_workers: int | None = None
     progress: Callable[[int, int], None] = silent
-    refused: dict[str, DataError] = field(default_factory=dict, init=False)
+    refused: dict[str, DataError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.on_error not in ON_ERROR:

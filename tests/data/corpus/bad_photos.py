@@ -193,7 +193,7 @@ PHOTOS = [
     Bad("photo as a mask", wall, mask(lambda a: crack()[0]), MASK, "black nor white|lose its"),
     Bad("16-bit mask of zeros and ones", wall, mask(lambda a: (a // 255).astype("u2")), MASK, "lose its foreground"),
     Bad("photo without mask", wall, lacks(MASK), PHOTO, "1 images without mask"),
-    Bad("mask without photo", listed, lacks(PHOTO), MASK, "1 masks without image"),
+    Bad("mask without photo", listed, lacks(PHOTO), MASK, "has no image"),
     Bad("no photo at all", wall, lacks(PHOTO), "images", "no photo"),
     Bad(
         "two photos of one name",

@@ -192,7 +192,7 @@ RASTERS = [
     Bad("complex bands", scene, image(lambda a: a.astype("c8")), SCENE, "complex64"),
     Bad("120 GB in a small file", scene, sparse, SCENE, "announces too many values"),
     Bad("scenes of different bands", two_scenes, image(lambda a: a[:3]), SCENE, "different numbers of channels"),
-    Bad("raster without mask", two_scenes, lacks(MASK), SCENE, "1 images without mask"),
+    Bad("raster without mask", two_scenes, lacks(MASK), SCENE, "has no mask"),
     Bad("raster mask missing altogether", scene, lacks(MASK), SCENE, "without mask"),
     Bad(
         "colours beside class numbers",

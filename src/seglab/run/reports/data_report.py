@@ -103,7 +103,11 @@ def grouped(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 
 def _errors(refused: Mapping[str, SeglabError], cases: Sequence[Case], failure: SeglabError | None) -> list[Finding]:
     files = {case.id: case.files for case in cases}
-    found = [Finding.of(part, files[name]) for name, error in sorted(refused.items()) for part in _parts(error)]
+    found = [
+        Finding.of(part, files.get(name, (Path(name),)))  # a file without partner makes no case
+        for name, error in sorted(refused.items())
+        for part in _parts(error)
+    ]
     if failure is not None:
         told = {str(part) for error in refused.values() for part in _parts(error)}
         found += [Finding.of(part, ()) for part in _parts(failure) if str(part) not in told]

@@ -69,7 +69,7 @@ def _place(root: Path, file: str, value: str) -> str:
     """A value with its file, from the root on, as files of several folders may have one name."""
     path = Path(file).absolute()
     shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-    return f"{shown}: {value}" if file else value
+    return ": ".join(filter(None, [file and shown, value]))
 
 
 def _classes(report: Report) -> Table:
