@@ -42,10 +42,13 @@ def test_segments_lie_on_the_source_slices_in_their_frame_of_reference(tmp_path:
     assert volume.frame_of_reference_uid == FRAME and np.allclose(volume.direction.T[1:], axes[[1, 0]])
 
 
-def test_no_foreground_at_all_is_written_too(tmp_path: Path) -> None:
+def test_no_foreground_at_all_is_written_too_and_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_series(tmp_path / "ct", hu())
+    caplog.set_level("INFO")
     dicom_seg.write_labels(np.zeros((6, 5, 4), np.uint8), tmp_path / "ct", tmp_path / "seg.dcm", class_names=NAMES)
-    assert pydicom.dcmread(tmp_path / "seg.dcm").pixel_array.max() == 0
+    assert pydicom.dcmread(tmp_path / "seg.dcm").pixel_array.max() == 0 and caplog.text == ""
 
 
 def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """DICOM-SEG: labels written as a segmentation object that refers to the slices it was predicted from."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ def write_labels(labels: NDArray[np.uint8], like: Path, target: Path, *, class_n
         OSError: when the target cannot be written; no file is left under its name.
     """
     highdicom = load("highdicom", "volumes", _PURPOSE)
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells each group of attributes that it copies
     slices = dicom.read_series(like)
     stored = grid.to_file_order(labels, dicom.geometry_of(slices, like), like)
     if target.suffix != SUFFIX or labels.max(initial=0) >= len(class_names):
