@@ -4,14 +4,15 @@ import hydra
 from omegaconf import DictConfig
 
 from seglab.run.catalogue import CONF
-from seglab.run.cli import launch, user_errors
+from seglab.run.cli import importing, launch, user_errors
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="info")
 def main(cfg: DictConfig) -> None:
     """Compose the configuration, then import what the job needs."""
     with user_errors():
-        from seglab.run.info import info
+        with importing():
+            from seglab.run.info import info
 
         info(cfg)
 

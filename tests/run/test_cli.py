@@ -1,5 +1,6 @@
 """From the shell: help, typos and missing values are answered with what to type, without a traceback or a folder."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -8,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 from run_jobs import composed
 
 from seglab.errors import ConfigError
 from seglab.run.catalogue import CONF, config_dirs, help_lines, names
 from seglab.run.checkpoints.checkpoint import load_task
-from seglab.run.cli import Refused, explain, quote_patterns, user_errors
+from seglab.run.cli import Refused, explain, importing, quote_patterns, user_errors
 from seglab.run.make import locate
 
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -66,6 +68,26 @@ def test_a_group_that_cannot_be_empty_is_answered_with_what_can(typed: str, fix:
     done = shell(tmp_path, "train", typed)
     assert done.returncode == 1 and f"given:   {typed}" in done.stderr and f"fix:     {fix}" in done.stderr
     assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_choices_are_listed_where_help_is_asked_for_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = OmegaConf.create({"models": "${choices:model}"})
+    for typed, is_listed in (([], False), (["model=unet"], False), (["--help"], True), (["-h"], True)):
+        monkeypatch.setattr(sys, "argv", ["train.py", *typed])
+        assert ("model=attention_unet" in text.models) is is_listed
+
+
+def test_garbage_is_not_looked_for_while_the_first_job_of_a_process_loads_its_modules() -> None:
+    gc.unfreeze()
+    with importing():
+        assert not gc.isenabled()
+    n_kept = gc.get_freeze_count()
+    assert gc.isenabled() and n_kept > 10_000
+    left = [[]]  # what a job leaves behind
+    left.append(left)
+    with importing():
+        assert gc.isenabled()
+    assert gc.get_freeze_count() <= n_kept
 
 
 def test_an_error_of_ours_ends_with_code_1_and_its_message_alone(capsys: pytest.CaptureFixture[str]) -> None:
