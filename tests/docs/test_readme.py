@@ -16,6 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from seglab.data.phantoms import cracks, ct, membranes, scenes
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from warm_python import warm_python
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 PROSE = re.sub(r"```\w+\n.*?```", "", TEXT, flags=re.DOTALL)
@@ -26,6 +30,8 @@ SMALLER = {
     "trainer.limit_test_batches=1 trainer.accelerator=cpu trainer.threads=1 data.num_workers=0",
     r"src/train\.py (?!resume)": "data.batch_size=2 data.patch_size=[32,32]",
     r"data\.dims=3": "data.patch_size=[16,64,64]",
+    r"model=(\w*dcunet|multiresunet|attention_unet|vnet)|=em_dcunet": "model.base_channels=4",
+    r"batch_norm|=em_dcunet": "callbacks.batch_norm.n_batches=1",
     r"trainer\.devices=4": "trainer.devices=2",
     r"src/train\.py resume=": "trainer.max_epochs=2",  # the run that goes on had one epoch
     r"src/(evaluate|predict)\.py": "trainer.accelerator=cpu trainer.threads=1",
@@ -58,6 +64,9 @@ def commands() -> list[str]:
 
 MAKE = [line for line in commands() if line.startswith("make ")]
 RUN = [line for line in commands() if not line.startswith("make ")]
+PROGRAMS = {program for line in RUN for program in re.findall(r"src/\w+\.py", line)}
+COLD = [next(line for line in reversed(RUN) if f"python {program}" in line) for program in sorted(PROGRAMS)]
+"""The last command of each program, which starts as a user's does; the others start in a process that is ready."""
 
 
 def test_every_stand_in_is_for_a_command_of_the_readme() -> None:
@@ -145,8 +154,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     cracks.write(folder / "other_photos", seed=1, n_photos=1)
     shutil.copytree(folder / "other_photos/images", folder / "photos")
     smaller = " ".join(value for pattern, value in SMALLER.items() if re.search(pattern, "src/train.py data=crack"))
-    call(f"RUN_ID=trained python src/train.py data=crack model.base_channels=4 {smaller}", folder)
-    yield folder
+    with warm_python(folder / "src", environment(folder)) as ready:
+        (folder / "bin").symlink_to(ready)
+        call(f"RUN_ID=trained python src/train.py data=crack model.base_channels=4 {smaller}", folder, folder / "bin")
+        yield folder
     shutil.rmtree(folder)
 
 
@@ -160,7 +171,7 @@ def test_command_runs(command: str, place: Path) -> None:
     if "<run>" in line:
         shutil.rmtree(place / "runs/copy", ignore_errors=True)
         shutil.copytree(place / "runs/trained", place / "runs/copy", symlinks=True)
-    shown = call(line.replace("<run>", "copy"), place)
+    shown = call(line.replace("<run>", "copy"), place, *([] if command in COLD else [place / "bin"]))
     for program, words in SAYS.items():
         assert program not in line or words in shown
     if "src/train.py" in line:
@@ -169,20 +180,24 @@ def test_command_runs(command: str, place: Path) -> None:
         assert json.loads((run / "result.json").read_text())["status"] == "finished"
 
 
-def call(line: str, folder: Path) -> str:
-    """Run a line in bash as a user would, offline and without a home; return what it says."""
+def environment(folder: Path, *places: Path) -> dict[str, str]:
+    """That of a user who is offline and without a home; programs are looked for in `places` first."""
     inherited = {name: os.environ[name] for name in ("LANG", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
-    environment = inherited | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    return inherited | {
+        "PATH": ":".join([*map(str, places), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "HOME": str(folder),
         "OMP_NUM_THREADS": "1",
         "WANDB_MODE": "offline",
         "HF_HUB_OFFLINE": "1",
     }
+
+
+def call(line: str, folder: Path, *places: Path) -> str:
+    """Run a line in bash as a user would; return what it says."""
     done = subprocess.run(
         ["bash", "-c", line],
         cwd=folder,
-        env=environment,
+        env=environment(folder, *places),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
