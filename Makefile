@@ -1,7 +1,7 @@
 # Everything runs in .venv. PYTHON is the interpreter it is made with, ARGS are handed on: make train ARGS="model=dcunet"
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup train test test-all test-exhaustive check clean
 .DEFAULT_GOAL := help

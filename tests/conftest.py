@@ -1,5 +1,6 @@
 """Every input of the tests: small phantoms written once per process, and writers of tiny hand-made files."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,17 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from seglab.data.phantoms import cracks, ct, scenes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests come first, so that no core waits for the other one at the end."""
+    long = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("ddp")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collections of garbage during the tests need not look at it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
