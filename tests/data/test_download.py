@@ -207,6 +207,7 @@ def test_an_archive_is_fetched_unpacked_and_arranged(server: Server, tmp_path: P
 def test_an_archive_that_is_not_as_known_leaves_nothing(server: Server, tmp_path: Path) -> None:
     for changes, reason in (
         ({"arrange": {"nowhere/.*": "x"}}, "5 files such as top"),
+        ({"arrange": {r".*\.png": r"masks/\g<0>", r".*\.bmp": "x"}}, r"nothing for \.\*\\\.bmp among 5 files"),
         ({"arrange": {r".*\.jpg": "images/one.jpg"}}, "two files for images/one.jpg"),
     ):
         with pytest.raises(DataError, match=reason):

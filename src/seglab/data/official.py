@@ -160,23 +160,25 @@ def fetch(archive: Official, root: Path, cache_dir: Path, patience: Patience | N
 
 
 def _arranged(archive: Official, unpacked: Path) -> Path:
-    """Move what is wanted into a new folder inside; two files for one place are refused."""
+    """Move what is wanted into a new folder inside; two files for one place, or none for a pattern, are refused."""
     whole = unpacked / f".arranged-{uuid4().hex[:8]}"
     whole.mkdir()
     members = sorted(file for file in unpacked.rglob("*") if file.is_file())
+    missing = set(archive.arrange)
     for file in members:
         name = file.relative_to(unpacked).as_posix()
-        places = [match.expand(to) for pattern, to in archive.arrange.items() if (match := re.fullmatch(pattern, name))]
-        for place in places[:1]:
+        found = {each: match for each in archive.arrange if (match := re.fullmatch(each, name))}
+        for pattern, match in list(found.items())[:1]:
+            missing.discard(pattern)
+            place = match.expand(archive.arrange[pattern])
             target = whole / place
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
                 raise _not_as_known(archive, f"two files for {place}, one is {name}")
             file.rename(target)
-    if not any(whole.iterdir()):
-        raise _not_as_known(
-            archive, f"{len(members)} files such as {members[0].relative_to(unpacked) if members else '-'}"
-        )
+    if missing:
+        sought, shown = ", ".join(sorted(missing)), members[0].relative_to(unpacked) if members else "-"
+        raise _not_as_known(archive, f"nothing for {sought} among {len(members)} files such as {shown}")
     return whole
 
 
