@@ -134,13 +134,14 @@ def test_repairs_of_photos_and_masks_are_noted(tmp_path: Path) -> None:
     Image.fromarray(rng.integers(0, 255, (24, 24, 4), dtype=np.uint8)).save(tmp_path / "images/a.png", exif=tags)
     mask = np.zeros((24, 24), np.uint8)
     mask[8:16] = 255
-    Image.fromarray(mask).save(tmp_path / "masks/a.jpg", quality=95)
-    case = Case("a", tmp_path / "images/a.png", tmp_path / "masks/a.jpg", "a")
+    Image.fromarray(mask).save(tmp_path / "masks/a.bmp", "jpeg", quality=95)
+    case = Case("a", tmp_path / "images/a.png", tmp_path / "masks/a.bmp", "a")
     sample = read_sample(CrackData(root=str(tmp_path), cache_dir=str(tmp_path)), case)
     assert {(each.file, each.what) for each in sample.findings} == {
         ("image", "is turned upright"),
         ("image", "loses its alpha channel"),
         ("mask", "is a JPEG mask, whose edges are blurred"),
+        ("mask", "is named like another format"),
     }
 
 

@@ -21,6 +21,7 @@ MIN_ZEROS = 0.01
 """Share of pixels that are 0 in all bands from which a missing nodata value is suspected."""
 
 _ORIENTATION_TAG = 274
+_LOSSY = {"JPEG", "MPO"}
 _COLORS = ("RGB", "RGBA", "RGBX", "P", "PA")
 _orientations: Any = nib.orientations  # untyped
 _READING = _orientations.axcodes2ornt(("L", "P", "S"))
@@ -153,7 +154,8 @@ def is_picture(file: Path, kind: Kind) -> bool:
 
 def _notice_photo(file: Path) -> None:
     with Image.open(file) as picture:
-        mode, turn = picture.mode, picture.getexif().get(_ORIENTATION_TAG, 1)
+        mode, turn, kind = picture.mode, picture.getexif().get(_ORIENTATION_TAG, 1), picture.format
+    _notice_name(file, kind)
     if turn != 1:
         _repaired(file, "is turned upright", f"EXIF orientation {turn}")
     if mode in ("RGBA", "LA", "PA"):
@@ -164,8 +166,9 @@ def _notice_photo(file: Path) -> None:
 
 def _notice_mask(file: Path, mask: NDArray[np.uint8]) -> None:
     with Image.open(file) as picture:
-        mode, is_lossy = picture.mode, picture.format in ("JPEG", "MPO")
-    if is_lossy:
+        mode, kind = picture.mode, picture.format
+    _notice_name(file, kind)
+    if kind in _LOSSY:
         _repaired(file, "is a JPEG mask, whose edges are blurred", "above 127 is foreground")
     if mode in ("P", "PA"):
         _repaired(file, "is a palette mask, whose colours or indices are classes as configured", f"mode {mode}")
@@ -177,6 +180,12 @@ def _notice_mask(file: Path, mask: NDArray[np.uint8]) -> None:
                 _repaired(
                     file, f"holds the colour {color}, which counts in no loss and no metric", f"{n_pixels} pixels"
                 )
+
+
+def _notice_name(file: Path, kind: str | None) -> None:
+    named = Image.registered_extensions()[file.suffix.lower()]
+    if kind != named and not {kind, named} <= _LOSSY:
+        _repaired(file, "is named like another format", f"{kind} as {file.suffix}")
 
 
 def _counted(colors: NDArray[np.uint32]) -> list[tuple[str, int]]:
