@@ -82,17 +82,18 @@ class Motion:
         return changed(np.rot90(np.flip(array, axes), self.turns, (-2, -1)), then)
 
     def _warped(self, stack: NDArray[Any], how: int) -> NDArray[Any]:
-        """Move the planes of a stack; borders are laid out before, as OpenCV is slow in finding mirrored pixels."""
-        stack = cv2.copyMakeBorder(stack, *self.margins, BORDER)
+        """Move the planes of a stack; borders are laid out before, as OpenCV is slow in mixing mirrored pixels."""
+        above, below, left, right = self.margins
         moved: NDArray[Any]
         if self.bend is not None:
-            across, down = self.places
-            moved = cv2.remap(stack, across, down, how, borderMode=BORDER)
-        else:
-            (a, b, x), (c, d, y) = self.matrix
-            above, _, left, _ = self.margins
-            matrix, flags = np.array([[a, b, x + left], [c, d, y + above]]), how | cv2.WARP_INVERSE_MAP
-            moved = cv2.warpAffine(stack, matrix, self.size[::-1], flags=flags, borderMode=BORDER)
+            stack = cv2.copyMakeBorder(stack, above, below, left, right, BORDER)
+            moved = cv2.remap(stack, *self.places, how, borderMode=BORDER)
+            return moved
+        (a, b, x), (c, d, y) = self.matrix
+        if how != cv2.INTER_NEAREST:
+            stack, x, y = cv2.copyMakeBorder(stack, above, below, left, right, BORDER), x + left, y + above
+        matrix, flags = np.array([[a, b, x], [c, d, y]]), how | cv2.WARP_INVERSE_MAP
+        moved = cv2.warpAffine(stack, matrix, self.size[::-1], flags=flags, borderMode=BORDER)
         return moved
 
     @cached_property

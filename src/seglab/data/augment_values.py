@@ -65,12 +65,14 @@ class Shade:
     def _table(self, intensity: Intensity) -> NDArray[np.float32]:
         """What becomes of the levels of 8 bits: (C, 256)."""
         mean, std, black, white = _columns(intensity)
-        levels: NDArray[Any] = WHITE * SHARES_OF_WHITE**self.gamma
+        levels: NDArray[Any] = SHARES_OF_WHITE**self.gamma
         if self.hu or self.gains:
-            levels = self._bent(LEVELS, intensity, 0.0, WHITE).reshape(-1, LEVELS.size)
+            levels = self._bent(LEVELS, intensity, 0.0, WHITE).reshape(-1, LEVELS.size) / WHITE
         scale = self.contrast / std
-        table = levels * scale + (self.brightness - scale * mean)
-        return np.minimum(np.maximum(table, black), white).astype(np.float32)
+        table = (scale * WHITE) * levels
+        table += self.brightness - scale * mean
+        np.maximum(table, black, out=table)
+        return np.minimum(table, white, out=table).astype(np.float32)
 
     def _bent(self, image: NDArray[Any], intensity: Intensity, low: Bound, high: Bound) -> NDArray[Any]:
         """What is done to stored values."""

@@ -1,6 +1,6 @@
 """Datasets over the store: random patches to train on, tiles and whole cases to score."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import add, le
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seglab.data.arrays import Stored, read_box
+from seglab.data.arrays import Stored, added_to, read_box, read_stored
 from seglab.data.augment import Augment
 from seglab.data.intensity import normalise
 from seglab.data.maps import distance_maps
@@ -22,6 +22,9 @@ from seglab.spec import IGNORE_INDEX, DataSpec
 
 Batch = dict[str, Any]
 """image float32, mask uint8, case: id or list of ids; maps: distance maps by name, where a loss needs them."""
+
+Read = Callable[[Stored, Sequence[int], Sequence[int]], NDArray[Any]]
+"""`read_box` or `read_stored`."""
 
 
 @dataclass(frozen=True)
@@ -165,18 +168,21 @@ def read_region(store: Store, region: Region, spec: DataSpec) -> tuple[Tensor, T
     Returns:
         2-D: image (C * n_slices, H, W), mask (H, W). 3-D: image (C, D, H, W), mask (D, H, W).
     """
-    image, mask = _read(store, region, spec)
-    return _as_input(normalise(image, spec.intensity.of_values(*region.record.limits)), _labels(mask), spec)
+    image, mask = _read(store, region, spec, read_stored)
+    intensity = spec.intensity.of_values(*region.record.limits).shifted(added_to(store.image(region.record.id)))
+    return _as_input(normalise(image, intensity), _labels(mask), spec)
 
 
-def _read(store: Store, region: Region, spec: DataSpec) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Stored values and labels of one box: (C, D, H, W), (D, H, W); in 2-D D are the slices that become channels."""
+def _read(
+    store: Store, region: Region, spec: DataSpec, read: Read = read_box
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Values and labels of one box: (C, D, H, W), (D, H, W); in 2-D D are the slices that become channels."""
     image, mask, (z, y, x) = store.image(region.record.id), store.mask(region.record.id), region.start
-    labels = _crop(mask, region.start, region.size, "constant")
+    labels = _crop(mask, region.start, region.size, "constant", read_stored)
     if spec.spatial_dims == 3:
-        return _crop(image, region.start, region.size, "edge"), labels
-    near = slice_indices(z, image.shape[1], spec.n_slices)
-    slab = _crop(image, (near[0], y, x), (near[-1] - near[0] + 1, *region.size[1:]), "edge")
+        return _crop(image, region.start, region.size, "edge", read), labels
+    near = slice_indices(z, region.record.shape[1], spec.n_slices)
+    slab = _crop(image, (near[0], y, x), (near[-1] - near[0] + 1, *region.size[1:]), "edge", read)
     return slab[:, [index - near[0] for index in near]] if spec.n_slices > 1 else slab, labels
 
 
@@ -200,11 +206,13 @@ def _labels(mask: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(mask if mask.flags.writeable else mask.copy())  # what is mapped cannot be written to
 
 
-def _crop(array: Stored, start: Sequence[int], size: Sequence[int], mode: Literal["edge", "constant"]) -> NDArray[Any]:
+def _crop(
+    array: Stored, start: Sequence[int], size: Sequence[int], mode: Literal["edge", "constant"], read: Read
+) -> NDArray[Any]:
     lengths, stop = array.shape[-3:], list(map(add, start, size))
     if min(start) >= 0 and all(map(le, stop, lengths)):
-        return read_box(array, start, stop)
-    cut = read_box(array, [max(s, 0) for s in start], list(map(min, stop, lengths)))
+        return read(array, start, stop)
+    cut = read(array, [max(s, 0) for s in start], list(map(min, stop, lengths)))
     margins = [(max(-s, 0), max(end - length, 0)) for s, end, length in zip(start, stop, lengths, strict=True)]
     pad = [(0, 0)] * (array.ndim - 3) + margins
     return np.pad(cut, pad, mode="edge") if mode == "edge" else np.pad(cut, pad, constant_values=IGNORE_INDEX)

@@ -79,7 +79,7 @@ def _values(store: Store, record: Record, *, first: int) -> NDArray[np.float64]:
     rows = store.foreground(record.id)
     places = np.array(rows[rows[:, 0] >= first, 1:])
     image = store.image(record.id)
-    slabs = [np.empty((len(image), 0))]
+    slabs = [np.empty((image.shape[0], 0))]
     for top in np.unique(places[:, 0] // CHUNK[0]) * CHUNK[0]:
         within = places[(places[:, 0] >= top) & (places[:, 0] < top + CHUNK[0])]
         slab = _slab(image, int(top))
