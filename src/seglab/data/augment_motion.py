@@ -86,8 +86,9 @@ class Motion:
         above, below, left, right = self.margins
         moved: NDArray[Any]
         if self.bend is not None:
+            across, down = self.places
             stack = cv2.copyMakeBorder(stack, above, below, left, right, BORDER)
-            moved = cv2.remap(stack, *self.places, how, borderMode=BORDER)
+            moved = cv2.remap(stack, across, down, how, borderMode=BORDER)
             return moved
         (a, b, x), (c, d, y) = self.matrix
         if how != cv2.INTER_NEAREST:
@@ -123,12 +124,12 @@ class Motion:
         """Pixels beyond the input that are needed above, below, left and right; splines stay within their controls."""
         height, width = self.size
         if self.bend is None:
-            (left, right), (above, below) = (_ends(a * (width - 1), b * (height - 1), c) for a, b, c in self.matrix)
+            (a, b, x), (c, d, y) = self.matrix
+            left, right = _ends(a * (width - 1), b * (height - 1), x)
+            above, below = _ends(c * (width - 1), d * (height - 1), y)
         else:
             (left, above), (right, below) = self.controls.min((1, 2)), self.controls.max((1, 2))
-        needed = (-above, below - height + 1, -left, right - width + 1)
-        above, below, left, right = (max(0, math.ceil(float(n)) + 1) for n in needed)
-        return above, below, left, right
+        return _beyond(-above), _beyond(below - height + 1), _beyond(-left), _beyond(right - width + 1)
 
     @cached_property
     def places(self) -> NDArray[np.float32]:
@@ -144,6 +145,11 @@ class Motion:
             some = slice(first, first + ROWS_AT_ONCE)
             places[:, some] = halfway[:, some] @ columns.T
         return places
+
+
+def _beyond(pixels: float) -> int:
+    """Width of a margin."""
+    return max(0, math.ceil(pixels) + 1)
 
 
 def _ends(across: float, down: float, start: float) -> tuple[float, float]:

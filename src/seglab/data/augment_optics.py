@@ -18,6 +18,9 @@ POOL = 1 << 18
 CHUNK = 1 << 16
 """Numbers that are taken from the pool, or drawn, in one piece."""
 
+N_PLACES = 2 * (POOL - CHUNK + 1)
+"""In the pool, each with either sign."""
+
 QUANTILES = 1 << 16
 """Values of noise that is drawn anew: as many as 16 random bits can choose from."""
 
@@ -68,12 +71,12 @@ def add_noise(values: NDArray[np.float32], sigma: float, rng: np.random.Generato
         rng: draws the noise, or its places in the pool and its signs.
         from_pool: take it from the pool. Two samples may then share some of their noise.
     """
-    flat = values.reshape(-1)
+    flat, pool = values.reshape(-1), noise_pool()
     for start in range(0, flat.size, CHUNK):
         part = flat[start : start + CHUNK]
         if from_pool:
-            place, is_negative = divmod(int(rng.random() * 2 * (POOL - CHUNK + 1)), 2)
-            noise, scale = noise_pool()[place : place + part.size], -sigma if is_negative else sigma
+            place, is_negative = divmod(int(rng.random() * N_PLACES), 2)
+            noise, scale = pool[place : place + part.size], -sigma if is_negative else sigma
         else:
             noise, scale = fresh_noise(part.size, rng), sigma
         cv2.scaleAdd(noise, scale, part, dst=part)

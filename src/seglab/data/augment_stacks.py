@@ -25,7 +25,7 @@ def changed(array: NDArray[Any], changes: Sequence[Change]) -> NDArray[Any]:
     if not changes:
         return np.array(array, order="C")
     result = np.empty(array.shape, array.dtype)
-    sources, targets = ([plane for channel in stacks for plane in channel] for stacks in (array, result))
+    sources, targets = (list(planes.reshape(-1, *array.shape[2:])) for planes in (array, result))
     for start in range(0, len(sources), AT_ONCE):
         planes = sources[start : start + AT_ONCE]
         stack = _stacked(planes)

@@ -69,10 +69,11 @@ class Shade:
         if self.hu or self.gains:
             levels = self._bent(LEVELS, intensity, 0.0, WHITE).reshape(-1, LEVELS.size) / WHITE
         scale = self.contrast / std
-        table = (scale * WHITE) * levels
+        table: NDArray[np.float64] = (scale * WHITE) * levels
         table += self.brightness - scale * mean
         np.maximum(table, black, out=table)
-        return np.minimum(table, white, out=table).astype(np.float32)
+        np.minimum(table, white, out=table)
+        return table.astype(np.float32)
 
     def _bent(self, image: NDArray[Any], intensity: Intensity, low: Bound, high: Bound) -> NDArray[Any]:
         """What is done to stored values."""
