@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from seglab.data.dataset_json import read_dataset_json
+from seglab.data.findings import going_on
 from seglab.data.listing import Listed
 from seglab.errors import DataError
 
@@ -105,6 +106,19 @@ def test_files_that_are_listed_and_missing_are_named_all_at_once(tmp_path: Path)
         read(written(tmp_path, content, "i/a.png", "l/b.png"))
     assert "2 files are missing" in str(caught.value) and "l/a.png, i/b.png" in str(caught.value)
     assert "3 entries with 2 different names" in str(caught.value)
+
+
+def test_cases_that_lack_files_are_left_out_where_a_block_goes_on(tmp_path: Path) -> None:
+    training = [{"image": f"i/{name}.png", "label": f"l/{name}.png"} for name in "abc"]
+    content = {"labels": {"0": "bg", "1": "fg"}, "training": training}
+    with going_on() as left:
+        found = read(written(tmp_path / "d", content, "i/a.png", "l/a.png", "i/b.png", "l/b.png", "i/c.png"))
+    assert [case.id for case in found.cases] == ["a", "b"] and list(left) == [str(tmp_path / "d/l/c.png")]
+    content = {"channel_names": {"0": "x", "1": "y"}, "labels": {"bg": 0, "fg": 1}, "numTraining": 3}
+    whole = [name for case in "ab" for name in pair(case, "0000", "0001")]
+    with going_on() as left:
+        found = read(written(tmp_path / "n", content, *whole, *pair("c", "0000")))
+    assert [case.id for case in found.cases] == ["a", "b"] and "no 0001" in str(left.popitem()[1])
 
 
 def test_another_number_of_cases_than_announced_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from seglab.data.findings import going_on
 from seglab.data.splits import declared_splits
 from seglab.data.table import read_table
 from seglab.errors import DataError
@@ -73,6 +74,18 @@ def test_missing_files_and_rows_that_repeat_are_told_at_once(root: Path) -> None
     told = str(caught.value)
     assert "3 files are missing" in told and "row 4: image x.png, row 4: mask is empty" in told
     assert "row 5: mask m/y.png" in told and "cases stand in two rows" in told
+
+
+def test_rows_that_lack_files_are_left_out_where_a_block_goes_on(root: Path) -> None:
+    text = "image,mask\na.png,m/a.png\nb.png,\nx.png,m/b.png\nc.png,m/c.png\n"
+    with going_on() as left:
+        cases = read_table(table(root, text), root, ()).cases
+    assert [case.id for case in cases] == ["a", "c"]
+    assert set(left) == {f"{root / 'cases.csv'}, row 3, mask", str(root / "x.png")}
+    assert "row 4: image x.png" in str(left[str(root / "x.png")])
+    text += "y.png,m/y.png\n"  # most rows are wrong now: the root or the names of the files are misread
+    with pytest.raises(DataError, match="4 files are missing"), going_on():
+        read_table(table(root, text), root, ())
 
 
 def test_a_missing_table_and_another_encoding_say_what_to_set(root: Path) -> None:

@@ -81,6 +81,20 @@ def test_files_without_a_partner_are_told_with_the_other_faults_and_set_aside(cr
     assert len(report["set_aside"]) == 3 and str(root / "masks/photo_00_1.png") in report["set_aside"]
 
 
+def test_files_that_a_table_names_and_nobody_has_are_set_aside_by_name(crack_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    shutil.copytree(crack_root, root)
+    rows = [f"images/{file.name},masks/{file.name},{file.stem[:8]}" for file in sorted((root / "images").iterdir())]
+    (root / "cases.csv").write_text("\n".join(["image,mask,group", *rows, "images/none.png,masks/none.png,x"]))
+    given = ["data=photos", f"data.root={root}", "data.table=cases.csv", f"paths.cache_dir={tmp_path}"]
+    with pytest.raises(FaultsError, match=r"2 faults[\s\S]*images/none\.png[\s\S]*data\.on_error=skip"):
+        prepared(*given)
+    prepared(*given, "data.on_error=skip")
+    report = report_of(tmp_path)
+    assert report["status"] == "ready" and len(report["cases"]) == 32
+    assert set(report["set_aside"]) == {str(root / "images/none.png"), str(root / "masks/none.png")}
+
+
 def test_where_hardly_a_file_has_a_partner_the_names_are_told_once(crack_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "raw"
     shutil.copytree(crack_root, root)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seglab.data.classes import Classes, read_classes
-from seglab.data.findings import Findings
+from seglab.data.findings import Findings, is_without_some
 from seglab.data.integrity import check_present
 from seglab.data.listing import Listed, Patterns, Reads, slug
 from seglab.errors import DataError
@@ -47,7 +47,7 @@ def read_dataset_json(root: Path, reads: Reads, suffixes: tuple[str, ...]) -> Li
     images, masks = f"imagesTr/{{case}}_{{channel}}{ending}", f"labelsTr/{{case}}{ending}"
     found = Patterns(images=images, masks=masks, channels=channels, suffixes=suffixes).find(root, reads)
     n_told = content.get("numTraining", len(found.cases))
-    if n_told != len(found.cases):
+    if n_told != len(found.cases) and not is_without_some():  # what was left out explains the difference
         raise DataError(
             "dataset.json tells another number of cases than there are",
             given=f"numTraining {n_told}; {len(found.cases)} cases in {root / 'imagesTr'}",
@@ -110,14 +110,16 @@ def _listed(root: Path, dataset: Mapping[str, Any]) -> list[Case]:
 def _cases(root: Path, entries: Mapping[str, tuple[list[Path], Path]], n_told: int) -> list[Case]:
     """All missing files and all repeated names are told at once."""
     findings = Findings()
-    files = [file for images, mask in entries.values() for file in (*images, mask)]
+    absent = {name: [file for file in (*images, mask) if not file.exists()] for name, (images, mask) in entries.items()}
+    whole = {name: entry for name, entry in entries.items() if not absent[name]}
     with findings.noting():
-        check_present([str(file.relative_to(root)) for file in files if not file.exists()], NAME, root)
+        missing = {str(file): str(file.relative_to(root)) for files in absent.values() for file in files}
+        check_present(missing, len(whole), NAME, root)
     with findings.noting():
         if len(entries) < max(n_told, 1):
             raise _refused(root / NAME, f"{n_told} entries with {len(entries)} different names")
     findings.settle()
-    return [Case(name, images[0], mask, name, tuple(images[1:])) for name, (images, mask) in sorted(entries.items())]
+    return [Case(name, images[0], mask, name, tuple(images[1:])) for name, (images, mask) in sorted(whole.items())]
 
 
 def _name(image: str) -> str:

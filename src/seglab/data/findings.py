@@ -111,6 +111,11 @@ def goes_on_without(files: Mapping[str, DataError]) -> bool:
     return left is not None
 
 
+def is_without_some() -> bool:
+    """Whether the search for cases has left out files."""
+    return bool(_left.get())
+
+
 class FaultsError(DataError):
     """Several faults as one error.
 

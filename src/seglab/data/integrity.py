@@ -1,7 +1,7 @@
 """What makes data unusable, told before any training: every check raises a DataError that names the file."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,23 +207,32 @@ def check_file(path: Path, suffixes: Sequence[str]) -> None:
     )
 
 
-def check_present(missing: Sequence[str], named_by: str, root: Path) -> None:
+def check_present(missing: Mapping[str, str], n_whole: int, named_by: str, root: Path) -> None:
     """Refuse files that something names and that are not there, all of them at once.
 
+    A `going_on` block goes on with the cases that are whole, where that is most of them.
+
     Args:
-        missing: what tells each of them.
+        missing: path of each file, or of the image that lacks one, with what tells it.
+        n_whole: number of cases that lack no file.
         named_by: what names them, such as dataset.json.
         root: folder of the data.
 
     Raises:
         DataError: lists them, up to a number, and says how many more there are.
     """
-    if missing:
+    allowed = f"every file that {named_by} names, below {root} (data.root)"
+    fix = "add the missing files, or take the cases that need them out of the data set"
+    errors = {
+        file: DataError(f"{file} is missing or lacks a file", given=told, allowed=allowed, fix=fix)
+        for file, told in missing.items()
+    }
+    if errors and not (len(errors) <= n_whole and goes_on_without(errors)):
         raise DataError(
             f"{len(missing)} {'files are' if len(missing) > 1 else 'file is'} missing",
-            given=shorten(missing, N_MISSING_SHOWN),
-            allowed=f"every file that {named_by} names, below {root} (data.root)",
-            fix="add the missing files, or take the cases that need them out of the data set",
+            given=shorten(missing.values(), N_MISSING_SHOWN),
+            allowed=allowed,
+            fix=fix,
         )
 
 

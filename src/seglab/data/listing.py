@@ -97,15 +97,17 @@ class Patterns:
         findings = Findings()
         with findings.noting():
             named = {image: zip(self.channels[1:], files, strict=True) for image, files in others.items()}
-            missing = [f"{image.name}: no {name}" for image, each in named.items() for name, file in each if not file]
-            check_present(missing, "data.channels", root)
+            lacking = {image: [name for name, file in each if not file] for image, each in named.items()}
+            missing = {str(image): f"{image.name}: no {', '.join(names)}" for image, names in lacking.items() if names}
+            check_present(missing, len(first) - len(missing), "data.channels", root)
         with findings.noting():
             if is_shared:
                 pairs = [("", image, mask) for image in first for mask in masks]
             else:
                 pairs = pair_files(first, first if holds_both else list(masks), key=keys.__getitem__)
         findings.settle()
-        cases = [_case(fields[image], image, mask, tuple(filter(None, others[image]))) for _, image, mask in pairs]
+        whole = [(image, mask) for _, image, mask in pairs if not lacking[image]]
+        cases = [_case(fields[image], image, mask, tuple(filter(None, others[image]))) for image, mask in whole]
         if is_shared and "group" not in image_pattern.fields:
             cases = [replace(case, group=case.mask_file.stem) for case in cases]
         return Listed(cases, None, self.channels)

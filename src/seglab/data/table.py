@@ -46,9 +46,11 @@ def read_table(file: Path, root: Path, channels: Sequence[str] = (), class_colum
             "images, data.masks='{liver: liver_file, tumour: tumour_file}' for a mask file of each class",
         )
     findings = Findings()
+    absent = [[column for column in columns if not row[column] or not (root / row[column]).exists()] for row in rows]
     with findings.noting():
-        check_present(_missing(rows, root, columns), file.name, root)
-    cases = [_case(row, root, image_columns, class_columns) for row in rows]
+        check_present(_missing(file, root, rows, absent), sum(not each for each in absent), file.name, root)
+    whole = [row for row, missing in zip(rows, absent, strict=True) if not missing]
+    cases = [_case(row, root, image_columns, class_columns) for row in whole]
     with findings.noting():
         _check_names(file, cases)
     findings.settle()
@@ -72,14 +74,14 @@ def _rows(file: Path) -> list[dict[str, str]]:
     return [{str(name).strip(): value.strip() for name, value in row.items()} for row in rows]
 
 
-def _missing(rows: Sequence[dict[str, str]], root: Path, columns: Sequence[str]) -> list[str]:
-    """Cells that are empty or lead nowhere; rows are counted as a text editor does."""
-    return [
-        f"row {number}: {column} {row[column] or 'is empty'}"
-        for number, row in enumerate(rows, start=2)
+def _missing(file: Path, root: Path, rows: Sequence[dict[str, str]], absent: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Cells that are empty or lead nowhere, with their rows as a text editor counts them."""
+    return {
+        str(root / row[column] if row[column] else f"{file}, row {number}, {column}"): f"row {number}: {column} "
+        f"{row[column] or 'is empty'}"
+        for number, (row, columns) in enumerate(zip(rows, absent, strict=True), start=2)
         for column in columns
-        if not row[column] or not (root / row[column]).exists()
-    ]
+    }
 
 
 def _check_names(file: Path, cases: Sequence[Case]) -> None:
