@@ -108,7 +108,7 @@ def write_array(stem: Path, array: NDArray[Any], *, compress: bool) -> None:
         shuffle = blosc2.Filter.NOFILTER if array.itemsize == 1 else blosc2.Filter.SHUFFLE
         added = quiet_turnover(array) if array.dtype.kind in "iu" and array.itemsize == 2 else 0
         blosc2.asarray(
-            np.ascontiguousarray(array + array.dtype.type(added) if added else array),
+            np.add(array, array.dtype.type(added), order="C") if added else np.ascontiguousarray(array),
             urlpath=str(file),
             mode="w",
             chunks=(*leading, *_at_most(CHUNK, array.shape)),
@@ -188,18 +188,17 @@ def quiet_turnover(array: NDArray[Any]) -> int:
     and back the runs are short, and reading a CT, whose soft tissue lies just above 0 HU, takes half as long again.
 
     Args:
-        array: (..., W) of two-byte whole numbers.
+        array: (..., H, W) of two-byte whole numbers.
 
     Returns:
         0 to 255; 0 where more would not fit into the type.
     """
-    rows = array.reshape(-1, array.shape[-1])
-    some = rows[:: max(1, rows.size // N_COMPARED)].astype(np.int32)
-    low, lowest = np.minimum(some[:, 1:], some[:, :-1]), some.min()
-    high = np.maximum(some[:, 1:], some[:, :-1])
+    some = array[..., :: max(1, array.size // N_COMPARED), :].astype(np.int32)  # some rows
+    low, lowest = np.minimum(some[..., 1:], some[..., :-1]), some.min()
+    high = np.maximum(some[..., 1:], some[..., :-1])
     n = int(some.max() - lowest) + 1
-    n_upwards, n_back = (np.bincount((side - lowest).ravel(), minlength=n) for side in (low, high))
-    crossings = np.cumsum(n_upwards - n_back)  # of the step from each value to the next
+    begins, ends = (np.bincount((side - lowest).ravel(), minlength=n) for side in (low, high))
+    crossings = np.cumsum(begins - ends)  # pairs of neighbours on either side of the step from each value to the next
     seen = np.bincount((np.arange(n) + lowest + 1) % 256, weights=crossings, minlength=256)
     added = -int(seen.argmin()) % 256
     return added if int(array.max()) + added <= np.iinfo(array.dtype).max else 0
