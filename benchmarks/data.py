@@ -13,11 +13,12 @@ What the store owes its speed to: the upper byte of a voxel rarely changes from 
 seglab.data.arrays.quiet_turnover; unpacking the phantom took 40 to 50 % longer before, a real CT a tenth), the
 box outside of which a mask is empty is not unpacked, and what was added when packing is taken off by the same
 multiplication with addition that normalises. A patch unpacks three times its pixels, as it cuts six blocks of each
-slice, and a block costs about 1 us and 0.4 ns per pixel, so smaller blocks cost more than they save. Tried, and not
-faster: chunks of 2, 4, 8 and 16 slices and of half a slice, blocks from 32x64 to 32x512, BloscLZ, LZ4 at other levels,
-other splitting, shuffled bits; nine bits as two arrays; the file as a buffer in memory; reading and normalising by
-pieces. Blocks of 16x512 read a slice 4 % faster and a patch 6 to 15 % slower; blocks two slices thick unpack a patch a
-sixth faster and a slice 1.7 times as slowly.
+slice, and a block costs about 2 us and 0.2 ns per pixel, so smaller blocks cost more than they save on the phantom; of
+a real CT, whose bytes are harder to unpack, blocks of 64x64 read patches a fifth faster and slices alike. Tried, and
+not faster: chunks of 2, 4, 8 and 16 slices and of less than half a slice, blocks from 32x64 to 128x256, BloscLZ, LZ4 at
+other levels, other splitting, shuffled bits; nine bits as two arrays; the file as a buffer in memory; reading and
+normalising by pieces. Blocks of 16x512 read a slice 4 % faster and a patch 6 to 15 % slower; blocks two slices thick
+unpack a patch a sixth faster and a slice 1.7 times as slowly.
 The last line is {name: {value, goal, ok}}.
 """
 

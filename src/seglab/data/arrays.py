@@ -1,9 +1,10 @@
 """How the arrays of a prepared case lie on disk: mapped into memory, whole or in small compressed blocks.
 
-Photos and rasters are plain .npy. Volumes are blosc2 arrays of int16 and uint8: a chunk is a slice, cut into blocks
-that fit into the cache of a core, LZ4, the bytes of int16 shuffled before. A slice, some neighbouring slices and a 3-D
-patch each unpack little more than they need, so one file serves 2-D, 2.5-D and 3-D training. A chunk is unpacked by way
-of memory of its own size: from chunks of eight slices a slice takes a quarter longer, from blocks of 128x128 a patch.
+Photos and rasters are plain .npy. Volumes are blosc2 arrays of int16 and uint8: a chunk is a slice or half of one, cut
+into blocks that fit into the cache of a core, LZ4, the bytes of int16 shuffled before. A slice, some neighbouring
+slices and a 3-D patch each unpack little more than they need, so one file serves 2-D, 2.5-D and 3-D training. A chunk
+is unpacked by way of memory of its own size, and blosc2 looks at all of its blocks, wanted or not: from chunks of eight
+slices a slice takes a quarter longer; from blocks of 128x128 a patch does.
 
 Two facts stand in the file and spare a third of the reading: what was added to 16-bit values before (see
 `quiet_turnover`), and the box outside of which all values are 0, which is most of a mask.
@@ -21,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = (1, 512, 512)
+CHUNKS = {1: (1, 512, 512), 2: (1, 256, 512)}
 BLOCKS = {1: (1, 128, 256), 2: (1, 64, 128)}
-"""By bytes of a pixel. Masks hardly cost anything to unpack, so theirs are larger."""
+"""By bytes of a pixel, those of two for whatever has more. Masks hardly cost anything to unpack: theirs are larger."""
 SUFFIXES = (".b2nd", ".npy")
 N_COMPARED = 1 << 22
 """Values that tell which of them rarely neighbour each other."""
@@ -105,14 +106,15 @@ def write_array(stem: Path, array: NDArray[Any], *, compress: bool) -> None:
     file = stem.with_name(stem.name + SUFFIXES[0 if compress else 1])
     if compress:
         blosc2, leading = _blosc2(), (1,) * (array.ndim - 3)
-        shuffle = blosc2.Filter.NOFILTER if array.itemsize == 1 else blosc2.Filter.SHUFFLE
+        size = min(array.itemsize, 2)
+        shuffle = blosc2.Filter.NOFILTER if size == 1 else blosc2.Filter.SHUFFLE
         added = quiet_turnover(array) if array.dtype.kind in "iu" and array.itemsize == 2 else 0
         blosc2.asarray(
             np.add(array, array.dtype.type(added), order="C") if added else np.ascontiguousarray(array),
             urlpath=str(file),
             mode="w",
-            chunks=(*leading, *_at_most(CHUNK, array.shape)),
-            blocks=(*leading, *_at_most(BLOCKS.get(array.itemsize, BLOCKS[2]), array.shape)),
+            chunks=(*leading, *_at_most(CHUNKS[size], array.shape)),
+            blocks=(*leading, *_at_most(BLOCKS[size], array.shape)),
             cparams=blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=1, filters=[shuffle], nthreads=1),
             meta={META: {"added": added, "corners": corners_of(array)}},
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.arrays import CHUNK, Stored, read_box
+from seglab.data.arrays import read_box
 from seglab.data.contents import code_version
 from seglab.data.store import Record, Store
 from seglab.files import write_text
@@ -79,17 +79,13 @@ def _values(store: Store, record: Record, *, first: int) -> NDArray[np.float64]:
     rows = store.foreground(record.id)
     places = np.array(rows[rows[:, 0] >= first, 1:])
     image = store.image(record.id)
-    slabs = [np.empty((image.shape[0], 0))]
-    for top in np.unique(places[:, 0] // CHUNK[0]) * CHUNK[0]:
-        within = places[(places[:, 0] >= top) & (places[:, 0] < top + CHUNK[0])]
-        slab = _slab(image, int(top))
-        slabs.append(slab[:, within[:, 0] - top, within[:, 1], within[:, 2]].astype(np.float64))
-    return np.concatenate(slabs, axis=1)
-
-
-def _slab(image: Stored, top: int) -> NDArray[Any]:
-    depth, height, width = image.shape[1:]
-    return read_box(image, (top, 0, 0), (min(top + CHUNK[0], depth), height, width))
+    n_channels, _, height, width = image.shape
+    found = [np.empty((n_channels, 0))]
+    for depth in np.unique(places[:, 0]).tolist():
+        rows, columns = places[places[:, 0] == depth, 1:].T
+        plane = read_box(image, (depth, 0, 0), (depth + 1, height, width))[:, 0]
+        found.append(plane[:, rows, columns].astype(np.float64))
+    return np.concatenate(found, axis=1)
 
 
 def _intensity(values: NDArray[np.float64]) -> dict[str, Any] | None:
