@@ -1,5 +1,5 @@
-import shutil
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
