@@ -285,6 +285,22 @@ def test_a_box_is_the_same_from_either_layout(ends: tuple[int, int], compress: b
     assert np.array_equal(stored[:], array) and np.array_equal(stored[1, 3:5, ..., 7], array[1, 3:5, ..., 7])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_what_lies_outside_of_all_values_is_zero_without_being_read(dtype: type, tmp_path: Path) -> None:
+    array = np.zeros((12, 140, 300), dtype)
+    write_array(tmp_path / "empty", array, compress=True)
+    assert not read_box(open_array(str(tmp_path), "empty"), (0, 0, 0), array.shape).any()
+    array[3:7, 40:90, 100:280] = np.random.default_rng(0).normal(20, 4, (4, 50, 180)).clip(0).astype(dtype)
+    array[3, 40, 100] = array[6, 89, 279] = 1
+    write_array(tmp_path / "a", array, compress=True)
+    stored = open_array(str(tmp_path), "a")
+    assert stored.corners == ((3, 40, 100), (7, 90, 280)) and np.array_equal(stored[:], array)
+    inside, across, beside = ((4, 50, 120), (6, 60, 130)), ((0, 20, 60), (5, 70, 300)), ((7, 0, 0), (12, 140, 300))
+    for start, stop in (inside, across, beside, ((3, 0, 290), (4, 140, 300)), ((0, 0, 0), array.shape)):
+        wanted = array[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
+        assert np.array_equal(read_box(stored, start, stop), wanted)
+
+
 def test_the_upper_byte_turns_over_where_few_values_lie(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     tissue = rng.normal(20, 20, (1, 4, 64, 512)).round().astype(np.int16)

@@ -207,7 +207,9 @@ def check_file(path: Path, suffixes: Sequence[str]) -> None:
     )
 
 
-def check_present(missing: Mapping[str, str], n_whole: int, named_by: str, root: Path) -> None:
+def check_present(
+    missing: Mapping[str, str], n_whole: int, named_by: str, root: Path, what: str = "is missing"
+) -> None:
     """Refuse files that something names and that are not there, all of them at once.
 
     A `going_on` block goes on with the cases that are whole, where that is most of them.
@@ -217,16 +219,14 @@ def check_present(missing: Mapping[str, str], n_whole: int, named_by: str, root:
         n_whole: number of cases that lack no file.
         named_by: what names them, such as dataset.json.
         root: folder of the data.
+        what: is wrong with each of them.
 
     Raises:
         DataError: lists them, up to a number, and says how many more there are.
     """
     allowed = f"every file that {named_by} names, below {root} (data.root)"
     fix = "add the missing files, or take the cases that need them out of the data set"
-    errors = {
-        file: DataError(f"{file} is missing or lacks a file", given=told, allowed=allowed, fix=fix)
-        for file, told in missing.items()
-    }
+    errors = {file: DataError(f"{file} {what}", given=told, allowed=allowed, fix=fix) for file, told in missing.items()}
     if errors and not (len(errors) <= n_whole and goes_on_without(errors)):
         raise DataError(
             f"{len(missing)} {'files are' if len(missing) > 1 else 'file is'} missing",

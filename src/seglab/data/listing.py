@@ -99,7 +99,7 @@ class Patterns:
             named = {image: zip(self.channels[1:], files, strict=True) for image, files in others.items()}
             lacking = {image: [name for name, file in each if not file] for image, each in named.items()}
             missing = {str(image): f"{image.name}: no {', '.join(names)}" for image, names in lacking.items() if names}
-            check_present(missing, len(first) - len(missing), "data.channels", root)
+            check_present(missing, len(first) - len(missing), "data.channels", root, "lacks a channel")
         with findings.noting():
             if is_shared:
                 pairs = [("", image, mask) for image in first for mask in masks]
