@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup train test test-all test-exhaustive check clean
+.PHONY: help setup train test test-all test-exhaustive check docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +36,9 @@ test-all: check  ## check, then the tests of all lanes: fast, slow and ddp
 test-exhaustive: setup  ## the lane that CI leaves out: every network compiled and exported, an hour or more
 	$(PYTEST) -m exhaustive
 
+docs: setup  ## build the documentation as a site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:  ## remove caches of tools; .venv, runs/ and cache/ stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist site
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

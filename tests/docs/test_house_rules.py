@@ -1,6 +1,7 @@
 """Rules of the code base that no linter checks."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,13 @@ def test_only_the_files_about_wandb_import_it() -> None:
             importers.add(place.partition(":")[0])
     files = ("dashboard", "wandb_board", "wandb_files", "wandb_link", "wandb_run", "wandb_settings")
     assert importers == {f"seglab/run/tracking/{name}.py" for name in files}
+
+
+def test_the_navigation_of_the_site_names_every_page() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2].partition("\nnot_in_nav:")[0]
+    patterns = re.findall(r"- (?:[^:\n]+: )?(\S+\.md)", nav)
+    named = {file for pattern in patterns for file in (ROOT / "docs").glob(pattern)}
+    assert not sorted(set((ROOT / "docs").rglob("*.md")) - named)
 
 
 def test_every_package_with_code_has_tests() -> None:
