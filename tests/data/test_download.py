@@ -1,4 +1,5 @@
 import hashlib
+import re
 import threading
 import time
 import zipfile
@@ -238,3 +239,9 @@ def test_the_table_is_sound() -> None:
         kind, _, digits = (archive.checksum or "md5:" + "0" * 32).partition(":")
         assert len(bytes.fromhex(digits)) == {"md5": 16, "sha256": 32}[kind]
     assert {archive.data for archive in official_archives().values()} == {"lits", "crack", "satellite"}
+
+
+def test_the_page_of_inputs_names_every_archive_with_its_licence() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/inputs.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| .* \| (.*) \|$", page, flags=re.MULTILINE)
+    assert rows == [(archive.data, archive.name, archive.license) for archive in official_archives().values()]

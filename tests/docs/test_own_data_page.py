@@ -51,6 +51,13 @@ def test_the_classes_of_the_table_can_be_declared(declared: str) -> None:
     assert len(read_classes(classes).names) == len(classes) >= 2
 
 
+def test_every_key_of_data_in_the_text_exists() -> None:
+    files = [file.read_text(encoding="utf-8") for file in (CONF / "data").glob("*.yaml")]
+    known = {key for text in files for key in re.findall(r"^[a-z_]+", text, flags=re.MULTILINE)}
+    told = set(re.findall(r"\bdata\.([a-z_]+)", TEXT))
+    assert {"size_px", "void_colors"} <= told <= known
+
+
 def test_the_presets_of_the_text_exist() -> None:
     told = set(re.findall(r"^\| (`.*?`) \|", TEXT.partition("## Presets")[2], flags=re.MULTILINE))
     told = {name for group in told for name in re.findall(r"`(\w+)`", group)}
