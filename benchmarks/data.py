@@ -9,16 +9,12 @@ process, for all ways, as in a loader's process. MONAI's cached datasets hold th
 "npy memmap" is the volume as it came, int16, mapped, and clipped and normalised as it is read; "npy, clipped" is what
 the store would be without compression, read by the same code: the limit.
 
-What the store owes its speed to: the upper byte of a voxel rarely changes from one to the next (see
-seglab.data.arrays.quiet_turnover; unpacking the phantom took 40 to 50 % longer before, a real CT a tenth), the
-box outside of which a mask is empty is not unpacked, and what was added when packing is taken off by the same
-multiplication with addition that normalises. A patch unpacks three times its pixels, as it cuts six blocks of each
-slice, and a block costs about 2 us and 0.2 ns per pixel, so smaller blocks cost more than they save on the phantom; of
-a real CT, whose bytes are harder to unpack, blocks of 64x64 read patches a fifth faster and slices alike. Tried, and
-not faster: chunks of 2, 4, 8 and 16 slices and of less than half a slice, blocks from 32x64 to 128x256, BloscLZ, LZ4 at
-other levels, other splitting, shuffled bits; nine bits as two arrays; the file as a buffer in memory; reading and
-normalising by pieces. Blocks of 16x512 read a slice 4 % faster and a patch 6 to 15 % slower; blocks two slices thick
-unpack a patch a sixth faster and a slice 1.7 times as slowly.
+What the store owes its speed to: blocks are unpacked without blosc2 (seglab.data.unpacking), which takes 2 us for each
+on top of the unpacking itself, and from there go to normalised float32 in one step; and they are packed by LZ4's
+thorough packer, whose repetitions are fewer and longer. Blocks of 64x64 are read best, of a real CT too: of 32x32 and
+32x128 patches take a tenth longer, of 64x128 a fifth on the real CT. Not worth what they cost: adding to all values what
+makes the upper byte turn over less often (patches a tenth to a fifth faster), keeping the box outside of which a mask is
+empty (a tenth); LZ4's highest level (a twentieth, for two to three times the time of writing).
 The last line is {name: {value, goal, ok}}.
 """
 

@@ -93,11 +93,6 @@ class Intensity:
         is_clipped = (self.low is None or smallest >= self.low) and (self.high is None or largest <= self.high)
         return Intensity(self.mean, self.std) if is_clipped else self
 
-    def shifted(self, by: float) -> "Intensity":
-        """The same for an image whose values are all larger by so much."""
-        low, high = (None if limit is None else limit + by for limit in (self.low, self.high))
-        return Intensity(tuple(mean + by for mean in self.mean), self.std, low, high) if by else self
-
 
 @dataclass(frozen=True)
 class DataSpec:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from seglab.data import store as store_module
-from seglab.data.arrays import added_to, open_array, quiet_turnover, read_box, read_stored, write_array
+from seglab.data.arrays import open_array, read_box, write_array
 from seglab.data.contents import code_version
 from seglab.data.crack import CrackData
 from seglab.data.formats import dicom_files, grid, nifti, photo, volumes
@@ -283,49 +283,6 @@ def test_a_box_is_the_same_from_either_layout(ends: tuple[int, int], compress: b
         assert np.array_equal(read_box(stored, start, stop), wanted)
     assert np.array_equal(read_box(stored, (5,), (8,)), array[..., 5:8])
     assert np.array_equal(stored[:], array) and np.array_equal(stored[1, 3:5, ..., 7], array[1, 3:5, ..., 7])
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
-def test_what_lies_outside_of_all_values_is_zero_without_being_read(dtype: type, tmp_path: Path) -> None:
-    array = np.zeros((12, 140, 300), dtype)
-    write_array(tmp_path / "empty", array, compress=True)
-    assert not read_box(open_array(str(tmp_path), "empty"), (0, 0, 0), array.shape).any()
-    array[3:7, 40:90, 100:280] = np.random.default_rng(0).normal(20, 4, (4, 50, 180)).clip(0).astype(dtype)
-    array[3, 40, 100] = array[6, 89, 279] = 1
-    write_array(tmp_path / "a", array, compress=True)
-    stored = open_array(str(tmp_path), "a")
-    assert stored.corners == ((3, 40, 100), (7, 90, 280)) and np.array_equal(stored[:], array)
-    inside, across, beside = ((4, 50, 120), (6, 60, 130)), ((0, 20, 60), (5, 70, 300)), ((7, 0, 0), (12, 140, 300))
-    for start, stop in (inside, across, beside, ((3, 0, 290), (4, 140, 300)), ((0, 0, 0), array.shape)):
-        wanted = array[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
-        assert np.array_equal(read_box(stored, start, stop), wanted)
-
-
-def test_the_upper_byte_turns_over_where_few_values_lie(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    tissue = rng.normal(20, 20, (1, 4, 64, 512)).round().astype(np.int16)
-    tissue[..., :200] = -200
-    added = quiet_turnover(tissue)
-    assert 0 < added < 256
-    uppers = [(values >> 8) for values in (tissue, tissue + np.int16(added))]
-    before, after = (np.count_nonzero(np.diff(upper, axis=-1)) for upper in uppers)
-    assert before > 10000 and after <= 4 * 64  # the edge of the air
-    write_array(tmp_path / "a", tissue, compress=True)
-    stored = open_array(str(tmp_path), "a")
-    assert added_to(stored) == added and np.array_equal(stored[:], tissue)
-    assert np.array_equal(read_stored(stored, (1, 2, 3), (2, 9, 300)), tissue[:, 1:2, 2:9, 3:300] + added)
-
-
-@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
-def test_nothing_is_added_where_it_would_not_fit_or_change_anything(dtype: type, tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).normal(1024, 20, (2, 32, 64)).astype(dtype)
-    assert quiet_turnover(noise) > 0
-    noise[0, 0, 0] = np.iinfo(dtype).max
-    assert quiet_turnover(noise) == 0
-    for plain in (np.full((3, 4, 5), 7, dtype), np.arange(6, dtype=dtype).reshape(6, 1, 1)):
-        assert quiet_turnover(plain) == 0
-        write_array(tmp_path / str(plain.size), plain, compress=True)
-        assert np.array_equal(open_array(str(tmp_path), str(plain.size))[:], plain)
 
 
 def test_the_code_behind_a_volume_is_that_of_all_its_formats() -> None:

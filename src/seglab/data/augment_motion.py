@@ -65,7 +65,7 @@ class Motion:
             image: stored values.
             then: what else is done to each stack of planes.
         """
-        image = image if image.dtype == np.uint8 else image.astype(np.float32)
+        image = image if image.dtype == np.uint8 else image.astype(np.float32, copy=False)
         return self._moved(image, cv2.INTER_LINEAR, then)
 
     def move_labels(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import add, le
 from typing import Any, Literal
 
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seglab.data.arrays import Stored, added_to, read_box, read_stored
+from seglab.data.arrays import Stored, read_box
 from seglab.data.augment import Augment
-from seglab.data.intensity import normalise
+from seglab.data.intensity import normalise, read_normalised, read_values
 from seglab.data.maps import distance_maps
 from seglab.data.sampling import Aim, generator, patch_start
 from seglab.data.store import Record, Store
@@ -24,7 +25,7 @@ Batch = dict[str, Any]
 """image float32, mask uint8, case: id or list of ids; maps: distance maps by name, where a loss needs them."""
 
 Read = Callable[[Stored, Sequence[int], Sequence[int]], NDArray[Any]]
-"""`read_box` or `read_stored`."""
+"""From an array, start and stop along (D, H, W), to the box."""
 
 
 @dataclass(frozen=True)
@@ -168,22 +169,23 @@ def read_region(store: Store, region: Region, spec: DataSpec) -> tuple[Tensor, T
     Returns:
         2-D: image (C * n_slices, H, W), mask (H, W). 3-D: image (C, D, H, W), mask (D, H, W).
     """
-    image, mask = _read(store, region, spec, read_stored)
-    intensity = spec.intensity.of_values(*region.record.limits).shifted(added_to(store.image(region.record.id)))
-    return _as_input(normalise(image, intensity), _labels(mask), spec)
+    read = partial(read_normalised, intensity=spec.intensity.of_values(*region.record.limits))
+    image, mask = _read(store, region, spec, read)
+    return _as_input(torch.from_numpy(image), _labels(mask), spec)
 
 
 def _read(
-    store: Store, region: Region, spec: DataSpec, read: Read = read_box
+    store: Store, region: Region, spec: DataSpec, read: Read = read_values
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
     """Values and labels of one box: (C, D, H, W), (D, H, W); in 2-D D are the slices that become channels."""
     image, mask, (z, y, x) = store.image(region.record.id), store.mask(region.record.id), region.start
-    labels = _crop(mask, region.start, region.size, "constant", read_stored)
+    labels = _crop(mask, region.start, region.size, "constant", read_box)
     if spec.spatial_dims == 3:
         return _crop(image, region.start, region.size, "edge", read), labels
     near = slice_indices(z, region.record.shape[1], spec.n_slices)
     slab = _crop(image, (near[0], y, x), (near[-1] - near[0] + 1, *region.size[1:]), "edge", read)
-    return slab[:, [index - near[0] for index in near]] if spec.n_slices > 1 else slab, labels
+    is_whole = near[-1] - near[0] + 1 == len(near)  # at the ends of a volume slices are repeated
+    return slab if is_whole else slab[:, [index - near[0] for index in near]], labels
 
 
 def _as_input(image: Tensor, mask: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:

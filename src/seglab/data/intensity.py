@@ -1,6 +1,6 @@
 """Intensity: measured on the training cases, applied alike in training, test and prediction."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seglab.data.arrays import Stored, read_box, read_scaled
+from seglab.data.packed import NO_LIMITS, unchanged
 from seglab.spec import Intensity
 
 BLOCK = 1 << 22
@@ -76,6 +78,29 @@ def normalise(image: NDArray[Any], intensity: Intensity) -> Tensor:
     return torch.from_numpy(values)
 
 
+def read_normalised(
+    array: Stored, start: Sequence[int], stop: Sequence[int], intensity: Intensity
+) -> NDArray[np.float32]:
+    """A box of a stored image as network input, the same as `normalise` makes of it; most volumes need one go for it.
+
+    Args:
+        array: (C, D, H, W), from `seglab.data.arrays.open_array`.
+        start: first index along (D, H, W).
+        stop: end along them.
+        intensity: of the training data.
+    """
+    low = NO_LIMITS[0] if intensity.low is None else intensity.low
+    high = NO_LIMITS[1] if intensity.high is None else intensity.high
+    values = read_scaled(array, start, stop, _line_table(intensity), (low, high))
+    return normalise(read_box(array, start, stop), intensity).numpy() if values is None else values
+
+
+def read_values(array: Stored, start: Sequence[int], stop: Sequence[int]) -> NDArray[Any]:
+    """A box of a stored image as it is for changing: float32 where that comes at no cost, else as it is stored."""
+    values = read_scaled(array, start, stop, unchanged(array.shape[0]))
+    return read_box(array, start, stop) if values is None else values
+
+
 def normalise_windows(windows: Tensor, intensity: Intensity, device: torch.device) -> Tensor:
     """Turn windows of stored values into network input, with the same arithmetic as `normalise`.
 
@@ -118,6 +143,12 @@ def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[int | slice, ...]]:
         return
     n_slices = max(1, n_rows // max(height, 1))
     yield from ((slice(first, first + n_slices),) for first in range(0, depth, n_slices))
+
+
+@lru_cache
+def _line_table(intensity: Intensity) -> NDArray[np.float32]:
+    """The same as `_lines`: (C, 2)."""
+    return np.array([(scale, shift.item()) for scale, shift in _lines(intensity)], np.float32)
 
 
 @lru_cache

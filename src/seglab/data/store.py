@@ -5,8 +5,7 @@ Layout below the folder of prepared data:
     hashes.json                          of the raw files, so that they are read once
     entries/<case>-<key>/                one case; the key stands for its files' contents, the settings, the code
         image.npy or image.b2nd          (C, D, H, W), values as read, volumes clipped to the window
-        mask.npy or mask.b2nd            (D, H, W) uint8, class index or 255; .b2nd is to be read by `open_array`, which
-                                         knows what was added to the values
+        mask.npy or mask.b2nd            (D, H, W) uint8, class index or 255
         foreground.npy                   (n, 4) int32: class, z, y, x of some pixels of each class
         signs.npy                        (D, 63) int8: what copies of a slice have in common
         facts.json                       shape, spacing, header, smallest and largest value, pixels of each class, sums
