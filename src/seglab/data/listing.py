@@ -1,7 +1,7 @@
 """Listing: which files make the cases of a data set, by patterns, by a table or by a dataset.json."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from seglab.spec import Case
 
 Reads = Callable[[Path], bool]
 """Whether a file is of a kind that is read."""
+
+Fields = Mapping[Path, Mapping[str, str]]
+"""What the parts of a pattern stand for in the name of each file."""
 
 
 @dataclass(frozen=True)
@@ -74,47 +77,62 @@ class Patterns:
                 without file.
         """
         image_pattern, mask_pattern = self._pattern("images"), self._pattern("masks")
-        masks = mask_pattern.find(root, reads)
-        holds_both = self.images == self.masks
-        fields = {
-            file: found for file, found in image_pattern.find(root, reads).items() if holds_both or file not in masks
-        }
-        common = [name for name in ("case", *image_pattern.fields) if name == "case" or name in mask_pattern.fields]
-        common = [name for name in dict.fromkeys(common) if name != "channel"]
-        keys = {file: "/".join(found[name] for name in common) for file, found in (fields | masks).items()}
-        first = [file for file in fields if not self.channels or fields[file]["channel"] == self.channels[0]]
+        masks, images = mask_pattern.find(root, reads), image_pattern.find(root, reads)
+        if self.images != self.masks:
+            images = {file: fields for file, fields in images.items() if file not in masks}
+        first = [file for file in images if not self.channels or images[file]["channel"] == self.channels[0]]
         if not first:
-            raise DataError(
-                f"no {self.what} under {root} (data.root)",
-                given=", ".join(sorted(file.name for file in root.iterdir())[:5]) or "an empty folder",
-                allowed=f"files {self.images}{f' with {self.channels[0]}' if self.channels else ''}, ending in "
-                f"{', '.join(self.suffixes)}",
-                fix=self.fix,
-            )
-        place = {tuple(found.items()): file for file, found in fields.items()}
-        others = {image: [place.get(key) for key in self._further(fields[image])] for image in first}
+            raise self._nothing(root)
+        others = self._others(first, images)
+        whole = {image for image, files in others.items() if all(files)}
         is_shared = mask_pattern.is_one_file and len(masks) == 1
         findings = Findings()
         with findings.noting():
-            named = {image: zip(self.channels[1:], files, strict=True) for image, files in others.items()}
-            lacking = {image: [name for name, file in each if not file] for image, each in named.items()}
-            missing = {str(image): f"{image.name}: no {', '.join(names)}" for image, names in lacking.items() if names}
-            check_present(missing, len(first) - len(missing), "data.channels", root, "lacks a channel")
+            self._check_channels(others, root)
         with findings.noting():
-            if is_shared:
-                pairs = [("", image, mask) for image in first for mask in masks]
-            else:
-                pairs = pair_files(first, first if holds_both else list(masks), key=keys.__getitem__)
+            pairs = [(image, *masks) for image in first] if is_shared else self._pairs(first, images, masks)
         findings.settle()
-        whole = [(image, mask) for _, image, mask in pairs if not lacking[image]]
-        cases = [_case(fields[image], image, mask, tuple(filter(None, others[image]))) for image, mask in whole]
+        cases = [
+            _case(images[image], image, mask, tuple(filter(None, others[image])))
+            for image, mask in pairs
+            if image in whole
+        ]
         if is_shared and "group" not in image_pattern.fields:
             cases = [replace(case, group=case.mask_file.stem) for case in cases]
         return Listed(cases, None, self.channels)
 
-    def _further(self, fields: Mapping[str, str]) -> list[tuple[tuple[str, str], ...]]:
-        """Fields of the files of the further channels of a case, in the order of the channels."""
-        return [tuple({**fields, "channel": channel}.items()) for channel in self.channels[1:]]
+    def _others(self, first: Sequence[Path], images: Fields) -> dict[Path, list[Path | None]]:
+        """Files of the further channels of each case, in the order of the channels; None where there is none."""
+        file_of = {tuple(fields.items()): file for file, fields in images.items()}
+        return {
+            image: [file_of.get(tuple({**images[image], "channel": channel}.items())) for channel in self.channels[1:]]
+            for image in first
+        }
+
+    def _check_channels(self, others: Mapping[Path, Sequence[Path | None]], root: Path) -> None:
+        missing = {}
+        for image, files in others.items():
+            names = [name for name, file in zip(self.channels[1:], files, strict=True) if file is None]
+            if names:
+                missing[str(image)] = f"{image.name}: no {', '.join(names)}"
+        check_present(missing, len(others) - len(missing), "data.channels", root, "lacks a channel")
+
+    def _pairs(self, first: Sequence[Path], images: Fields, masks: Fields) -> list[tuple[Path, Path]]:
+        """Images with the masks whose fields are the same, as far as both patterns have them."""
+        image_fields, mask_fields = self._pattern("images").fields, self._pattern("masks").fields
+        common = ["case", *(name for name in image_fields if name in mask_fields and name not in ("case", "channel"))]
+        keys = {file: "/".join(found[name] for name in common) for file, found in {**images, **masks}.items()}
+        candidates = first if self.images == self.masks else list(masks)
+        return [(image, mask) for _, image, mask in pair_files(first, candidates, key=keys.__getitem__)]
+
+    def _nothing(self, root: Path) -> DataError:
+        return DataError(
+            f"no {self.what} under {root} (data.root)",
+            given=", ".join(sorted(file.name for file in root.iterdir())[:5]) or "an empty folder",
+            allowed=f"files {self.images}{f' with {self.channels[0]}' if self.channels else ''}, ending in "
+            f"{', '.join(self.suffixes)}",
+            fix=self.fix,
+        )
 
     def _pattern(self, which: str) -> Pattern:
         channels = self.channels if which == "images" else ()
