@@ -6,6 +6,7 @@ from augment_parts import painted
 
 from seglab.data.augment_motion import Motion, linear_map, n_controls, spline_weights
 
+KINDS = [np.uint8, np.float32]
 TURNED = linear_map(angle=0.3, zoom=1.1, shear=0.1)
 
 
@@ -19,18 +20,29 @@ def landmark(size: tuple[int, ...], *place: int) -> np.ndarray:
     return mask
 
 
-def test_a_landmark_rotates_and_moves_away_about_the_centre() -> None:
+def moved_image(way: Motion, image: np.ndarray) -> np.ndarray:
+    return way.move(image, np.zeros(image.shape[1:], np.uint8))[0]
+
+
+def moved_labels(way: Motion, mask: np.ndarray, dtype: type) -> np.ndarray:
+    """Of the mask of an image of that type: 8-bit ones move together with theirs, others beside them."""
+    return way.move(np.zeros((1, *mask.shape), dtype), mask)[1]
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_a_landmark_rotates_and_moves_away_about_the_centre(dtype: type) -> None:
     mask = landmark((1, 41, 61), 0, 20, 40)  # 10 pixels right of the centre (20, 30)
-    enlarged = motion((41, 61), linear=linear_map(angle=0, zoom=2, shear=0)).move_labels(mask)
+    enlarged = moved_labels(motion((41, 61), linear=linear_map(angle=0, zoom=2, shear=0)), mask, dtype)
     assert enlarged[0, 20, 50] == 1 and enlarged.sum() in range(2, 10)
-    turned = motion((41, 61), linear=linear_map(angle=math.pi / 2, zoom=1, shear=0)).move_labels(mask)
+    turned = moved_labels(motion((41, 61), linear=linear_map(angle=math.pi / 2, zoom=1, shear=0)), mask, dtype)
     assert turned[0, 10, 30] + turned[0, 30, 30] == 1 == turned.sum()  # not squeezed by the aspect ratio
 
 
-def test_a_landmark_is_shifted_and_sheared() -> None:
+@pytest.mark.parametrize("dtype", KINDS)
+def test_a_landmark_is_shifted_and_sheared(dtype: type) -> None:
     mask = landmark((1, 41, 61), 0, 12, 30)  # 8 above the centre
-    assert motion((41, 61), shift=(4.0, -3.0)).move_labels(mask)[0, 15, 26] == 1
-    leaning = motion((41, 61), linear=linear_map(angle=0, zoom=1, shear=math.pi / 4)).move_labels(mask)
+    assert moved_labels(motion((41, 61), shift=(4.0, -3.0)), mask, dtype)[0, 15, 26] == 1
+    leaning = moved_labels(motion((41, 61), linear=linear_map(angle=0, zoom=1, shear=math.pi / 4)), mask, dtype)
     assert leaning[0, 12, 38] == 1 == leaning.sum()
 
 
@@ -41,10 +53,12 @@ def test_flips_and_turns_are_the_same_within_the_map_and_without(flips: tuple[in
     way = {"flips": tuple(map(bool, flips)), "turns": turns}
     exact = motion((24, 24), **way)
     expected = np.rot90(np.flip(image, [axis - 3 for axis in range(3) if flips[axis]]), turns, (-2, -1))
-    assert np.array_equal(exact.move(image), expected)
+    assert np.array_equal(moved_image(exact, image), expected)
     bent = motion((24, 24), **way, bend=np.zeros((2, 5, 5)))
-    assert np.abs(bent.move(image).astype(int) - expected).max() <= 3  # places are off by a few hundredths of a pixel
-    assert np.array_equal(bent.move_labels(image[0]), expected[0])
+    values = moved_image(bent, image).astype(int)
+    assert np.abs(values - expected).max() <= 3  # places are off by a few hundredths of a pixel
+    for dtype in KINDS:
+        assert np.array_equal(moved_labels(bent, image[0], dtype), expected[0])
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 70), (17, 33)])
@@ -59,10 +73,11 @@ def test_the_elastic_map_without_displacement_is_the_affine_one(size: tuple[int,
     assert np.abs(places - exact).max() < 0.02
 
 
-def test_a_landmark_follows_the_displacement_of_its_control_points() -> None:
+@pytest.mark.parametrize("dtype", KINDS)
+def test_a_landmark_follows_the_displacement_of_its_control_points(dtype: type) -> None:
     bend = np.zeros((2, 7, 7))
     bend[0], bend[1] = 5.0, -3.0  # the input of each pixel lies 5 right and 3 above it
-    moved = motion((64, 64), bend=bend).move_labels(landmark((1, 64, 64), 0, 30, 40))
+    moved = moved_labels(motion((64, 64), bend=bend), landmark((1, 64, 64), 0, 30, 40), dtype)
     assert moved[0, 33, 35] == 1 == moved.sum()
 
 
@@ -92,18 +107,21 @@ def test_spline_weights_are_shares_and_sums_of_them_are_exact_in_any_order() -> 
 def test_each_band_moves_as_if_it_were_alone(channels: int, dtype: type) -> None:
     image = np.random.default_rng(0).integers(0, 200, (channels, 1, 20, 28)).astype(dtype)
     way = motion((20, 28), linear=TURNED)
-    moved = way.move(image)
+    moved = moved_image(way, image)
     assert moved.dtype == (np.uint8 if dtype == np.uint8 else np.float32) and moved.shape == image.shape
-    alone = np.concatenate([way.move(band[None]) for band in image])
+    alone = np.concatenate([moved_image(way, band[None]) for band in image])
     assert np.abs(moved.astype(float) - alone).max() <= (1 if dtype == np.uint8 else 1e-3)
 
 
-def test_a_volume_moves_slice_by_slice_and_its_slices_change_places_in_a_flip() -> None:
+@pytest.mark.parametrize("dtype", KINDS)
+def test_a_volume_moves_slice_by_slice_and_its_slices_change_places_in_a_flip(dtype: type) -> None:
     mask = np.random.default_rng(0).integers(0, 3, (6, 24, 40), dtype=np.uint8)
     bend = np.random.default_rng(1).uniform(-5, 5, (2, 5, 6))
-    moved = motion((24, 40), linear=TURNED, bend=bend).move_labels(mask)
-    assert np.array_equal(moved[2:3], motion((24, 40), linear=TURNED, bend=bend).move_labels(mask[2:3]))
-    reversed_ = motion((24, 40), linear=TURNED, bend=bend, flips=(True, False, False)).move_labels(mask)
+    way = motion((24, 40), linear=TURNED, bend=bend)
+    moved = moved_labels(way, mask, dtype)
+    assert np.array_equal(moved[2:3], moved_labels(way, mask[2:3], dtype))
+    flipped = motion((24, 40), linear=TURNED, bend=bend, flips=(True, False, False))
+    reversed_ = moved_labels(flipped, mask, dtype)
     assert np.array_equal(reversed_, moved[::-1])
 
 
@@ -122,12 +140,15 @@ def test_nothing_beyond_the_margins_is_asked_for(bend: np.ndarray | None) -> Non
         assert columns.max() <= 63 + right and max(moved.margins) < 150
 
 
-def test_borders_are_mirrored() -> None:
+@pytest.mark.parametrize("dtype", KINDS)
+def test_borders_are_mirrored(dtype: type) -> None:
     mask = np.arange(8, dtype=np.uint8)[None, None].repeat(8, axis=1)
-    moved = motion((8, 8), shift=(-3.0, 0.0)).move_labels(mask)
+    moved = moved_labels(motion((8, 8), shift=(-3.0, 0.0)), mask, dtype)
     assert moved[0, 0].tolist() == [2, 1, 0, 0, 1, 2, 3, 4]
 
 
 def test_a_copy_is_returned_even_when_nothing_moves() -> None:
-    image = painted(np.ones((1, 8, 8), np.uint8), "photo")
-    assert not np.shares_memory(motion((8, 8)).move(image), image)
+    mask = np.ones((1, 8, 8), np.uint8)
+    image = painted(mask, "photo")
+    moved, labels = motion((8, 8)).move(image, mask)
+    assert not np.shares_memory(moved, image) and not np.shares_memory(labels, mask)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from augment_parts import PHOTO, SPECS, only, sample
 
-from seglab.data.augment_optics import CHUNK, add_noise, blur, coarsen, cut_out, fresh_noise, gaussian
+from seglab.data.augment_optics import CHUNK, blur, coarsen, cut_out, draw_noise, fresh_noise, gaussian
 from seglab.data.augment_stacks import changed
 from seglab.data.intensity import normalise
 
@@ -58,7 +58,7 @@ def test_noise_is_normal_of_the_given_width_and_new_in_each_draw(from_pool: bool
     rng, draws = np.random.default_rng(0), []
     for _ in range(2):
         values = np.zeros((3, 1, 128, 128), np.float32)
-        add_noise(values, 0.5, rng, from_pool=from_pool)
+        draw_noise(values.size, 0.5, rng, from_pool=from_pool).add_to(values)
         draws.append(values)
     first, second = (draw.ravel() / 0.5 for draw in draws)
     assert abs(first.mean()) < 0.02 and first.std() == pytest.approx(1, abs=0.02)
@@ -77,7 +77,7 @@ def test_fresh_noise_follows_the_normal_distribution_for_any_size() -> None:
 
 def test_noise_reaches_every_value_of_a_large_sample() -> None:
     values = np.zeros(CHUNK * 2 + 77, np.float32)
-    add_noise(values, 1.0, np.random.default_rng(3), from_pool=True)
+    draw_noise(values.size, 1.0, np.random.default_rng(3), from_pool=True).add_to(values)
     assert np.count_nonzero(values) > values.size - 10 and values[-77:].std() == pytest.approx(1, abs=0.3)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seglab.data.augment_motion import SAME, Motion, linear_map, n_controls
-from seglab.data.augment_optics import add_noise, blur, coarsen, cut_out
+from seglab.data.augment_optics import Noise, blur, coarsen, cut_out, draw_noise
 from seglab.data.augment_stacks import Change
 from seglab.data.augment_values import Shade, color_matrix, recolor
 from seglab.errors import ConfigError
@@ -139,14 +139,28 @@ class Augment:
             before, and what was given is left as it was.
         """
         cv2.setNumThreads(0)  # the loader's processes share out the cores already
-        motion = self._motion(mask.shape, spec, rng)
-        image, labels = motion.move(image, self._optics(rng)), motion.move_labels(mask)
-        values = self._shade(spec, rng)(image, spec.intensity)
-        if _photo_in_color(image, spec) and _happens(self.color, rng):
-            matrix = color_matrix(_factor(self.saturation, rng), math.radians(_draw(self.hue_deg, rng)))
+        motion, (factor, blur_px), shade = (
+            self._motion(mask.shape, spec, rng),
+            self._optics(rng),
+            self._shade(spec, rng),
+        )
+        matrix, noise = self._mixing(image, spec, rng), self._noise(image.size, rng)
+        optics: list[Change] = [partial(coarsen, factor=factor)] if factor > 1 else []
+        if image.dtype == np.uint8:
+            from seglab.data.augment_develop import SILENCE, develop  # numba takes a moment to import
+
+            image, labels = motion.move(image, mask, optics)
+            early = SILENCE if noise is None or matrix is not None else noise
+            values = develop(image, shade.table(spec.intensity), blur_px, early)
+            noise = noise if matrix is not None else None
+        else:
+            optics += [partial(blur, sigma=blur_px)] if blur_px else []
+            image, labels = motion.move(image, mask, optics)
+            values = shade(image, spec.intensity)
+        if matrix is not None:
             recolor(values, matrix, spec.intensity)
-        if _happens(self.noise, rng):
-            add_noise(values, rng.uniform(0, self.noise_std), rng, from_pool=self.noise_pool)
+        if noise is not None:
+            noise.add_to(values)
         if _happens(self.cutout, rng):
             n_boxes = int(rng.integers(1, self.cutout_boxes + 1))
             cut_out(values, n_boxes, self.cutout_size, rng, is_deep=spec.spatial_dims == 3)
@@ -177,13 +191,11 @@ class Augment:
             step=self.elastic_step_px,
         )
 
-    def _optics(self, rng: np.random.Generator) -> list[Change]:
-        changes: list[Change] = []
-        if self.coarsest > 1 and _happens(self.coarse, rng):
-            changes.append(partial(coarsen, factor=rng.uniform(1, self.coarsest)))
-        if self.blur_px and _happens(self.blur, rng):
-            changes.append(partial(blur, sigma=self.blur_px * rng.uniform(0.3, 1)))
-        return changes
+    def _optics(self, rng: np.random.Generator) -> tuple[float, float]:
+        """Factor of a loss of resolution, 1 for none, and standard deviation of a blur, 0 for none."""
+        factor = rng.uniform(1, self.coarsest) if self.coarsest > 1 and _happens(self.coarse, rng) else 1.0
+        sigma = self.blur_px * rng.uniform(0.3, 1) if self.blur_px and _happens(self.blur, rng) else 0.0
+        return factor, sigma
 
     def _shade(self, spec: DataSpec, rng: np.random.Generator) -> Shade:
         shifted = spec.kind == "volume" and spec.intensity.low is not None and spec.intensity.high is not None
@@ -195,6 +207,17 @@ class Augment:
             return Shade(hu=hu, gains=gains)
         gamma, contrast, shift = _ratio(self.gamma, rng), _factor(self.contrast, rng), _draw(self.brightness, rng)
         return Shade(hu=hu, gains=gains, gamma=gamma, contrast=contrast, brightness=shift)
+
+    def _mixing(self, image: NDArray[Any], spec: DataSpec, rng: np.random.Generator) -> NDArray[np.float64] | None:
+        """How the colours of a photo are mixed: 3x3."""
+        if not (_photo_in_color(image, spec) and _happens(self.color, rng)):
+            return None
+        return color_matrix(_factor(self.saturation, rng), math.radians(_draw(self.hue_deg, rng)))
+
+    def _noise(self, size: int, rng: np.random.Generator) -> Noise | None:
+        if not _happens(self.noise, rng):
+            return None
+        return draw_noise(size, rng.uniform(0, self.noise_std), rng, from_pool=self.noise_pool)
 
 
 def _happens(chance: float, rng: np.random.Generator) -> bool:

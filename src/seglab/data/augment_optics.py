@@ -1,6 +1,7 @@
 """What optics, scanner and sensor do to an image: loss of resolution, blur, noise; and boxes that hide a part of it."""
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
@@ -62,24 +63,44 @@ def coarsen(stack: NDArray[Any], factor: float) -> NDArray[Any]:
     return coarse
 
 
-def add_noise(values: NDArray[np.float32], sigma: float, rng: np.random.Generator, *, from_pool: bool) -> None:
-    """Add Gaussian noise in place.
+@dataclass(frozen=True)
+class Noise:
+    """Drawn Gaussian noise of a sample, `CHUNK` values after another.
 
     Args:
-        values: contiguous, of any shape.
+        numbers: normal numbers.
+        places: where those of each chunk begin, int64.
+        scales: standard deviation of each chunk, with either sign, float32.
+    """
+
+    numbers: NDArray[np.float32]
+    places: NDArray[np.int64]
+    scales: NDArray[np.float32]
+
+    def add_to(self, values: NDArray[np.float32]) -> None:
+        """Add it in place to contiguous values of any shape."""
+        flat = values.reshape(-1)
+        for start, place, scale in zip(range(0, flat.size, CHUNK), self.places, self.scales, strict=True):
+            part = flat[start : start + CHUNK]
+            cv2.scaleAdd(self.numbers[place : place + part.size], float(scale), part, dst=part)
+
+
+def draw_noise(size: int, sigma: float, rng: np.random.Generator, *, from_pool: bool) -> Noise:
+    """Draw Gaussian noise.
+
+    Args:
+        size: number of values.
         sigma: standard deviation.
         rng: draws the noise, or its places in the pool and its signs.
         from_pool: take it from the pool. Two samples may then share some of their noise.
     """
-    flat, pool = values.reshape(-1), noise_pool()
-    for start in range(0, flat.size, CHUNK):
-        part = flat[start : start + CHUNK]
-        if from_pool:
-            place, is_negative = divmod(int(rng.random() * N_PLACES), 2)
-            noise, scale = pool[place : place + part.size], -sigma if is_negative else sigma
-        else:
-            noise, scale = fresh_noise(part.size, rng), sigma
-        cv2.scaleAdd(noise, scale, part, dst=part)
+    starts = range(0, size, CHUNK)
+    if not from_pool:
+        return Noise(fresh_noise(size, rng), np.array(starts), np.full(len(starts), sigma, np.float32))
+    drawn = [divmod(int(rng.random() * N_PLACES), 2) for _ in starts]
+    places, signs = zip(*drawn, strict=True)
+    scales = [-sigma if is_negative else sigma for is_negative in signs]
+    return Noise(noise_pool(), np.array(places), np.array(scales, np.float32))
 
 
 def fresh_noise(size: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -44,26 +44,16 @@ class Shade:
     brightness: float = 0.0
 
     def __call__(self, image: NDArray[Any], intensity: Intensity) -> NDArray[np.float32]:
-        """Change and normalise: (C, D, H, W) stored values -> the same sizes, float32, memory of its own.
-
-        8-bit images go through a table of 256 entries per channel, which is this same function of all levels; they
-        stay between black and white, as in a camera.
-        """
+        """Change and normalise: (C, D, H, W) stored values -> the same sizes, float32, memory of its own."""
         if self == PLAIN:
             return normalise(image, intensity).numpy()
-        if image.dtype != np.uint8:
-            values = normalise(self._bent(image, intensity, *_range(intensity)), intensity).numpy()
-            return self._lit(values)
-        values = np.empty(image.shape, np.float32)
-        flat = (len(image), -1, image.shape[-1])
-        for channel, entries, target in zip(
-            image.reshape(flat), self._table(intensity), values.reshape(flat), strict=True
-        ):
-            cv2.LUT(channel, entries, dst=target)
-        return values
+        values = normalise(self._bent(image, intensity, *_range(intensity)), intensity).numpy()
+        return self._lit(values)
 
-    def _table(self, intensity: Intensity) -> NDArray[np.float32]:
-        """What becomes of the levels of 8 bits: (C, 256)."""
+    def table(self, intensity: Intensity) -> NDArray[np.float32]:
+        """What becomes of the levels of 8 bits: (C, 256); they stay between black and white, as in a camera."""
+        if self == PLAIN:
+            return _plain_table(intensity)
         mean, std, black, white = _columns(intensity)
         levels: NDArray[Any] = SHARES_OF_WHITE**self.gamma
         if self.hu or self.gains:
@@ -128,6 +118,12 @@ def recolor(values: NDArray[np.float32], matrix: NDArray[np.float64], intensity:
         cv2.scaleAdd(blue, row[2], two, dst=target.reshape(two.shape))
     for channel, black, white in zip(values, -mean / std, (WHITE - mean) / std, strict=True):
         np.clip(channel, black, white, out=channel)
+
+
+@lru_cache
+def _plain_table(intensity: Intensity) -> NDArray[np.float32]:
+    """The levels of 8 bits, normalised: (C, 256)."""
+    return normalise(LEVELS.repeat(len(intensity.mean), axis=0), intensity).reshape(-1, LEVELS.size).numpy()
 
 
 @lru_cache
