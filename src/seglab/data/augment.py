@@ -1,8 +1,8 @@
 """Augmentation of image and mask together: what is drawn, and in which order it is applied to a stored sample.
 
 Geometry first, as one map with one interpolation (augment_motion.py), then what optics and scanner do
-(augment_optics.py), then the values, for 8-bit images by a table of 256 entries that normalises as well
-(augment_values.py), then noise.
+(augment_optics.py), then the values (augment_values.py), then noise. 8-bit images take the same way in compiled loops
+(augment_warp.py, augment_develop.py), where values become a table of 256 entries that normalises as well.
 """
 
 import math
@@ -218,6 +218,16 @@ class Augment:
         if not _happens(self.noise, rng):
             return None
         return draw_noise(size, rng.uniform(0, self.noise_std), rng, from_pool=self.noise_pool)
+
+
+def load_loops() -> None:
+    """Compile what moves and develops 8-bit images, or load it; processes that fork afterwards need not, a second each."""
+    from seglab.data.augment_develop import develop
+    from seglab.data.augment_warp import warp
+
+    pixel, nowhere = np.zeros((1, 1, 1), np.uint8), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    warp(pixel, pixel, (1, 1, 1, 1), nowhere)
+    develop(pixel[None], np.zeros((1, 256), np.float32))
 
 
 def _happens(chance: float, rng: np.random.Generator) -> bool:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from seglab import __version__
-from seglab.data.augment import Augment
+from seglab.data.augment import Augment, load_loops
 from seglab.data.blocks import Blocks, cut_scenes, splits_of_scenes
 from seglab.data.checks import (
     check_channels,
@@ -204,6 +205,8 @@ class SegmentationData(DataSource, LightningDataModule):
             seed=self.seed,
             map_names=self.map_names,
         )
+        if self.augment is not None and self.store.image(self.records["train"][0].id).dtype == np.uint8:
+            load_loops()
         rank, world = self._place()
         sampler = EpochSampler(len(dataset), seed=self.seed, start=self._start, rank=rank, world=world)
         full = len(sampler) >= self.n_per_batch
