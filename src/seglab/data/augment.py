@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seglab.data.augment_motion import SAME, Motion, linear_map, n_controls
-from seglab.data.augment_optics import Noise, blur, coarsen, cut_out, draw_noise
+from seglab.data.augment_optics import SILENCE, Noise, blur, coarsen, cut_out, draw_noise
 from seglab.data.augment_stacks import Change
 from seglab.data.augment_values import Shade, color_matrix, recolor
 from seglab.errors import ConfigError
@@ -139,28 +139,24 @@ class Augment:
             before, and what was given is left as it was.
         """
         cv2.setNumThreads(0)  # the loader's processes share out the cores already
-        motion, (factor, blur_px), shade = (
-            self._motion(mask.shape, spec, rng),
-            self._optics(rng),
-            self._shade(spec, rng),
-        )
-        matrix, noise = self._mixing(image, spec, rng), self._noise(image.size, rng)
+        motion, (factor, blur_px) = self._motion(mask.shape, spec, rng), self._optics(rng)
+        shade, matrix = self._shade(spec, rng), self._mixing(image, spec, rng)
+        noise = self._noise(image.size, rng)
         optics: list[Change] = [partial(coarsen, factor=factor)] if factor > 1 else []
         if image.dtype == np.uint8:
-            from seglab.data.augment_develop import SILENCE, develop  # numba takes a moment to import
+            from seglab.data.augment_develop import develop  # numba takes a moment to import
 
             image, labels = motion.move(image, mask, optics)
-            early = SILENCE if noise is None or matrix is not None else noise
-            values = develop(image, shade.table(spec.intensity), blur_px, early)
-            noise = noise if matrix is not None else None
+            is_early = matrix is None  # else colours are mixed between table and noise
+            values = develop(image, shade.table(spec.intensity), blur_px, noise if is_early else SILENCE)
+            noise = SILENCE if is_early else noise
         else:
             optics += [partial(blur, sigma=blur_px)] if blur_px else []
             image, labels = motion.move(image, mask, optics)
             values = shade(image, spec.intensity)
         if matrix is not None:
             recolor(values, matrix, spec.intensity)
-        if noise is not None:
-            noise.add_to(values)
+        noise.add_to(values)
         if _happens(self.cutout, rng):
             n_boxes = int(rng.integers(1, self.cutout_boxes + 1))
             cut_out(values, n_boxes, self.cutout_size, rng, is_deep=spec.spatial_dims == 3)
@@ -214,14 +210,14 @@ class Augment:
             return None
         return color_matrix(_factor(self.saturation, rng), math.radians(_draw(self.hue_deg, rng)))
 
-    def _noise(self, size: int, rng: np.random.Generator) -> Noise | None:
+    def _noise(self, size: int, rng: np.random.Generator) -> Noise:
         if not _happens(self.noise, rng):
-            return None
+            return SILENCE
         return draw_noise(size, rng.uniform(0, self.noise_std), rng, from_pool=self.noise_pool)
 
 
 def load_loops() -> None:
-    """Compile what moves and develops 8-bit images, or load it; processes that fork afterwards need not, a second each."""
+    """Compile or load the loops of 8-bit images, which takes processes that fork afterwards no second of their own."""
     from seglab.data.augment_develop import develop
     from seglab.data.augment_warp import warp
 

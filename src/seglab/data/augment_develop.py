@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.augment_optics import CHUNK, SHARES, Noise, gaussian
+from seglab.data.augment_optics import CHUNK, SHARES, SILENCE, Noise, gaussian
 from seglab.data.augment_warp import Bytes, Floats, mirrored
 from seglab.data.compiled import compiled
 
@@ -24,7 +24,6 @@ STEPS = 100
 
 HALF, UNIT = np.float32(0.5), np.float32(1 / SHARES**2)
 SHARP = np.empty(0, np.uint16)
-SILENCE = Noise(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 def develop(planes: Bytes, table: Floats, blur_px: float = 0.0, noise: Noise = SILENCE) -> Floats:

@@ -80,9 +80,12 @@ class Noise:
     def add_to(self, values: NDArray[np.float32]) -> None:
         """Add it in place to contiguous values of any shape."""
         flat = values.reshape(-1)
-        for start, place, scale in zip(range(0, flat.size, CHUNK), self.places, self.scales, strict=True):
-            part = flat[start : start + CHUNK]
+        for index, (place, scale) in enumerate(zip(self.places, self.scales, strict=True)):
+            part = flat[index * CHUNK : (index + 1) * CHUNK]
             cv2.scaleAdd(self.numbers[place : place + part.size], float(scale), part, dst=part)
+
+
+SILENCE = Noise(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 def draw_noise(size: int, sigma: float, rng: np.random.Generator, *, from_pool: bool) -> Noise:

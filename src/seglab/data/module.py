@@ -14,14 +14,7 @@ from torch.utils.data import DataLoader
 from seglab import __version__
 from seglab.data.augment import Augment, load_loops
 from seglab.data.blocks import Blocks, cut_scenes, splits_of_scenes
-from seglab.data.checks import (
-    check_channels,
-    check_fits,
-    check_numbers,
-    check_undeclared,
-    check_unique,
-    odds_of,
-)
+from seglab.data.checks import check_channels, check_fits, check_numbers, check_undeclared, check_unique, odds_of
 from seglab.data.contents import key_of
 from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
 from seglab.data.dealing import Held, held_by
