@@ -54,6 +54,9 @@ def of_one_block(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[An
     return values
 
 
+PACKING = blosc2.CParams(
+    codec=blosc2.Codec.LZ4, filters=[blosc2.Filter.SHUFFLE], splitmode=blosc2.SplitMode.ALWAYS_SPLIT
+)
 KINDS = (noise, ct, ramp, stripes, mostly_zero, of_one_block)
 
 
@@ -98,6 +101,7 @@ def test_any_size_is_read_slices_of_several_chunks_too(shape: tuple[int, ...], t
     for start in ((0, 0, 0), tuple(length // 2 for length in shape)):
         wanted = values[start[0] :, start[1] :, start[2] :]
         assert np.array_equal(read_box(array, start, shape), wanted)
+    assert read_box(array, shape, shape).shape == (0, 0, 0)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
@@ -114,9 +118,12 @@ def test_larger_values_are_left_to_blosc2(dtype: type, tmp_path: Path) -> None:
         {"cparams": blosc2.CParams(codec=blosc2.Codec.ZSTD)},
         {"cparams": blosc2.CParams(codec=blosc2.Codec.LZ4, filters=[blosc2.Filter.BITSHUFFLE])},
         {"cparams": blosc2.CParams(codec=blosc2.Codec.LZ4, splitmode=blosc2.SplitMode.NEVER_SPLIT)},
+        {"cparams": blosc2.CParams(codec=blosc2.Codec.LZ4, filters=[blosc2.Filter.SHUFFLE, blosc2.Filter.DELTA])},
         {"chunks": (1, 2, 150, 170)},
+        {"chunks": (1, 1, 100, 170), "cparams": PACKING},
+        {"chunks": (1, 1, 150, 100), "cparams": PACKING},
     ],
-    ids=["other codec", "other filter", "unsplit", "thick chunks"],
+    ids=["other codec", "other filter", "unsplit", "two filters", "thick chunks", "narrow blocks below", "and beside"],
 )
 def test_files_of_another_making_are_left_to_blosc2(other: dict[str, Any], tmp_path: Path) -> None:
     values = ct(np.random.default_rng(0), (2, 5, 150, 170)).astype(np.int16)
@@ -132,6 +139,18 @@ def test_a_box_that_reaches_beyond_is_not_read(tmp_path: Path) -> None:
     array = written(tmp_path, ct(np.random.default_rng(0), (1, 5, 150, 170)).astype(np.int16))
     for start, stop in (((0, 0, 0), (6, 150, 170)), ((0, -1, 0), (1, 3, 3)), ((0, 149, 0), (1, 151, 3))):
         assert read_scaled(array, start, stop, unchanged(1)) is None
+
+
+@pytest.mark.parametrize("place", [2**63 - 40, 2**62, 2**31, -(2**63)])
+def test_a_chunk_that_lies_nowhere_is_not_looked_for(place: int, tmp_path: Path) -> None:
+    array = written(tmp_path, ct(np.random.default_rng(0), (1, 3, 150, 170)).astype(np.int16))
+    array._mapped[1][:] = place
+    assert read_scaled(array, *BOXES[2], unchanged(1)) is None
+
+
+def test_an_image_of_other_channels_than_its_factors_is_not_read(tmp_path: Path) -> None:
+    array = written(tmp_path, ct(np.random.default_rng(0), (3, 2, 50, 70)).astype(np.int16))
+    assert read_scaled(array, (0, 0, 0), (1, 9, 9), unchanged(1)) is None
 
 
 def test_damaged_files_are_read_or_refused_without_a_crash(tmp_path: Path) -> None:

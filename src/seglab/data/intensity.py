@@ -81,7 +81,9 @@ def normalise(image: NDArray[Any], intensity: Intensity) -> Tensor:
 def read_normalised(
     array: Stored, start: Sequence[int], stop: Sequence[int], intensity: Intensity
 ) -> NDArray[np.float32]:
-    """A box of a stored image as network input, the same as `normalise` makes of it; most volumes need one go for it.
+    """A box of a stored image as network input, as `normalise` makes it; most volumes need one go for it.
+
+    Bit for bit the same where the processor multiplies and adds with one rounding (AVX2), else up to a rounding.
 
     Args:
         array: (C, D, H, W), from `seglab.data.arrays.open_array`.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 from operator import sub
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class Packed:
     def box(self, first: tuple[int, ...], last: tuple[int, ...]) -> NDArray[Any]:
         """Values from one corner to another."""
         values: NDArray[Any] = np.empty(tuple(map(sub, last, first)), self.dtype)
-        if not self._fill(values, first, unchanged(len(values)), NO_LIMITS):
+        if not self._fill(values, first, unchanged(1 if self.ndim == 3 else len(values)), NO_LIMITS):
             self.packed.get_slice_numpy(values, (first, last))
         return values
 
@@ -90,7 +91,7 @@ class Packed:
         n_bytes = self.dtype.itemsize
         sign = 1 << (8 * n_bytes - 1) if self.dtype.kind == "i" else 0
         coding = n_bytes, np.uint16(sign), np.float32(sign), *map(np.float32, limits)
-        corner, box = tuple(map(int, first[-3:])), values.reshape(-1, *values.shape[-3:])
+        corner, box = tuple(map(int, first[-3:])), values[None] if self.ndim == 3 else values
         frame, places, shape, chunk, block = self._mapped
         return unpack_box(frame, places, shape, chunk, block, corner, coding, lines, box)
 
@@ -98,12 +99,17 @@ class Packed:
     def _mapped(self) -> Any:
         """The file, the places of its chunks, and how the array is cut, as `unpack_box` takes them; or None."""
         (*thick, height, width), block = self.packed.chunks, self.packed.blocks[-2:]
-        is_small = self.dtype.kind in "iu" and self.dtype.itemsize <= MOST_BYTES
+        is_small = self.dtype.kind in "iu" and self.dtype.itemsize <= MOST_BYTES and self.dtype.isnative
         if not is_small or self.ndim not in (3, 4) or max(thick) > 1:
+            return None
+        sides = zip((height, width), block, self.shape[-2:], strict=True)
+        if any(chunk < length and chunk % side for chunk, side, length in sides):  # its last blocks are narrower
             return None
         from seglab.data.unpacking import chunk_places
 
-        return *chunk_places(self.file), (1, *self.shape)[-4:], (height, width), block
+        frame, places = chunk_places(self.file)
+        n_chunks = prod(-(-length // chunk) for length, chunk in zip(self.shape, self.packed.chunks, strict=True))
+        return (frame, places, (1, *self.shape)[-4:], (height, width), block) if places.size == n_chunks else None
 
 
 @lru_cache(maxsize=16)

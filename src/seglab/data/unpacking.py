@@ -39,20 +39,14 @@ ZEROS, UNKNOWN = -1, -2
 
 WRITTEN, ALIKE = 0, 1
 
-HEADER = 32
-"""Bytes before the places of the blocks of a chunk."""
+HEADER, NUMBER = 32, 4
+"""Bytes before the places of the blocks of a chunk, and of each such place."""
 
 SPARE = 32
 """Bytes that copies may read or write beyond their end."""
 
-NUMBER = 4
-"""Bytes of a number in a file."""
-
-LONGER = 15
-"""Length in the half of a byte that says that further bytes add to it."""
-
-FULL = 255
-"""Such a byte, when one more follows."""
+LONGER, FULL = 15, 255
+"""Length in the half of a byte that says that further bytes add to it; such a byte, when one more follows."""
 
 SHORTEST = 4
 """Bytes that are repeated at least."""
@@ -96,7 +90,7 @@ copy_8, copy_16, copy_32 = copier(8), copier(16), copier(32)
 
 
 def rounded_once(_: Any, value: Any, scale: Any, shift: Any) -> Any:
-    """Type and machine code of value * scale + shift in float32, with one rounding, as torch does it."""
+    """Type and machine code of value * scale + shift in float32, with one rounding, as torch has it where AVX2 is."""
 
     def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
         return builder.fma(*arguments)
@@ -226,6 +220,14 @@ def unpack_stream(frame: Any, at: Any, target: Any, begin: Any, size: Any, enoug
 
 
 @compiled
+def is_known(frame: Any, chunk: Any, n_bytes: Any, size: Any) -> Any:
+    """Whether a chunk is packed as `seglab.data.arrays` does it, values of `n_bytes` in blocks of `size`."""
+    is_lz4 = frame[chunk + 2] == LZ4_SPLIT and frame[chunk + 31] == 0
+    is_only_shuffled = number(frame, chunk + 16) == SHUFFLED and number(frame, chunk + 18) == 0  # six bytes of filters
+    return is_lz4 and is_only_shuffled and frame[chunk + 3] == n_bytes and number(frame, chunk + 8) == size * n_bytes
+
+
+@compiled
 def unpack_block(frame: Any, chunk: Any, index: Any, n_bytes: Any, bytes_: Any, upper: Any, enough: Any) -> Any:
     """Unpack the first `enough` values of a block, lower bytes to the front and upper ones to `upper`.
 
@@ -235,13 +237,12 @@ def unpack_block(frame: Any, chunk: Any, index: Any, n_bytes: Any, bytes_: Any, 
     if chunk == ZEROS:
         bytes_[0] = bytes_[upper] = 0
         return ALIKE
-    where = chunk + HEADER + NUMBER * index
-    if chunk < 0 or where + NUMBER > frame.size:
-        return UNKNOWN
-    if frame[chunk + 2] != LZ4_SPLIT or frame[chunk + 16] != SHUFFLED or frame[chunk + 31] != 0:
-        return UNKNOWN
     size = upper - SPARE
-    at, is_alike = unpack_stream(frame, chunk + number(frame, where), bytes_, 0, size, enough)
+    is_inside = 0 <= chunk < frame.size and 0 <= index < (frame.size - chunk - HEADER) // NUMBER
+    if not is_inside or not is_known(frame, chunk, n_bytes, size):
+        return UNKNOWN
+    at = chunk + number(frame, chunk + HEADER + NUMBER * index)
+    at, is_alike = unpack_stream(frame, at, bytes_, 0, size, enough)
     if n_bytes == 1 or at < 0:
         return UNKNOWN if at < 0 else ALIKE if is_alike else WRITTEN
     at, is_also = unpack_stream(frame, at, bytes_, upper, size, enough)
@@ -293,7 +294,7 @@ def unpack_box(
 
     Args:
         frame: the file, from `chunk_places`.
-        places: of its chunks.
+        places: of its chunks, as many as the shape makes.
         shape: of the array, (C, D, H, W).
         chunk: its height and width.
         block: its height and width.
@@ -310,8 +311,9 @@ def unpack_box(
     bytes_ = np.zeros(2 * upper, np.uint8)
     flat, n_y, n_x = values.reshape(-1), values.shape[2], values.shape[3]
     end_y, end_x = first[1] + n_y, first[2] + n_x
-    is_within = min(first) >= 0 and first[0] + values.shape[1] <= shape[1] and end_y <= shape[2] and end_x <= shape[3]
-    if not is_within or values.shape[0] != shape[0] or places.size != shape[0] * shape[1] * down * across:
+    is_within = min(first) >= 0 and first[0] <= shape[1] - values.shape[1]
+    is_within = is_within and first[1] <= shape[2] - n_y and first[2] <= shape[3] - n_x
+    if not is_within or not values.shape[0] == len(lines) == shape[0]:
         return False
     for plane in range(values.shape[0] * values.shape[1]):
         c, z = plane // values.shape[1], plane % values.shape[1]
