@@ -30,6 +30,7 @@ AT_ONCE = 4
 """Bytes of a number."""
 
 HALF, BYTE = np.float32(0.5), np.uint32(255)
+ONE, TWO = np.uint64(1), np.uint64(2)
 FEW = np.uint32(31)
 """Bits of a shift: shifts that are known to be below 32 are made in 32 bits, as their argument is one of 32."""
 
@@ -90,8 +91,8 @@ def _warp(
     offsets, shares = np.empty(width, np.int32), (np.empty(width, np.float32), np.empty(width, np.float32))
     upper_left, upper_right = np.empty(width, np.uint32), np.empty(width, np.uint32)
     lower_left, lower_right = np.empty(width, np.uint32), np.empty(width, np.uint32)
-    corners = upper_left, upper_right, lower_left, lower_right
-    one, under = np.uint64(1), np.uint64(stride)
+    upper, lower = np.empty(2 * width, np.uint32), np.empty(2 * width, np.uint32)
+    corners, under = (upper_left, upper_right, lower_left, lower_right), np.uint64(stride)
     for start in range(0, n_planes, AT_ONCE):
         here = range(start, min(start + AT_ONCE, n_planes))
         for plane in here:
@@ -103,9 +104,11 @@ def _warp(
         for y in range(height):
             _place(line, places, y, stride, offsets, shares)
             for x in range(n):
-                at = np.uint64(offsets[x])
-                upper_left[x], upper_right[x] = stack[at], stack[at + one]
-                lower_left[x], lower_right[x] = stack[at + under], stack[at + under + one]
+                at, k = np.uint64(offsets[x]), TWO * x
+                upper[k], upper[k + ONE] = stack[at], stack[at + ONE]
+                lower[k], lower[k + ONE] = stack[at + under], stack[at + under + ONE]
+            _part(upper, upper_left, upper_right)
+            _part(lower, lower_left, lower_right)
             for plane in here:
                 shift = np.uint32(8 * (plane - start))
                 if plane < n_smooth:
@@ -137,9 +140,9 @@ def _mirror(size: tuple[int, int], margins: Margins, stack: Numbers) -> None:
     for y in range(height):
         first = (above + y) * stride + left
         for x in range(left):
-            stack[first - 1 - x] = stack[first + mirrored(x, width)]
+            stack[first - 1 - x] = stack[first + (x if x < width else mirrored(x, width))]
         for x in range(right):
-            stack[first + width + x] = stack[first + mirrored(width + x, width)]
+            stack[first + width + x] = stack[first + (width - 1 - x if x < width else mirrored(width + x, width))]
     n = np.uint64(stride)
     for margin in range(above + below):
         y = margin if margin < above else height + margin
@@ -170,6 +173,13 @@ def _place(
         offsets[x] = np.int32(above * width + left)
         share_x[x] -= np.float32(left)
         share_y[x] -= np.float32(above)
+
+
+@compiled
+def _part(pairs: Numbers, left: Numbers, right: Numbers) -> None:
+    """Divide pairs: the processor writes two neighbours at once, which pays for the copy."""
+    for x in range(np.uint64(len(left))):
+        left[x], right[x] = pairs[TWO * x], pairs[TWO * x + ONE]
 
 
 @compiled
