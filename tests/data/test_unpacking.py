@@ -135,6 +135,14 @@ def test_files_of_another_making_are_left_to_blosc2(other: dict[str, Any], tmp_p
     assert np.array_equal(read_box(array, *BOXES[0]), values)
 
 
+def test_without_compiled_loops_blosc2_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seglab.data.compiled.IS_ON", False)
+    values = ct(np.random.default_rng(0), (2, 5, 150, 170)).astype(np.int16)
+    array = written(tmp_path, values)
+    assert read_scaled(array, *BOXES[0], unchanged(2)) is None
+    assert np.array_equal(read_box(array, *BOXES[0]), values)
+
+
 def test_a_box_that_reaches_beyond_is_not_read(tmp_path: Path) -> None:
     array = written(tmp_path, ct(np.random.default_rng(0), (1, 5, 150, 170)).astype(np.int16))
     for start, stop in (((0, 0, 0), (6, 150, 170)), ((0, -1, 0), (1, 3, 3)), ((0, 149, 0), (1, 151, 3))):

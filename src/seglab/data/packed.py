@@ -105,6 +105,10 @@ class Packed:
         sides = zip((height, width), block, self.shape[-2:], strict=True)
         if any(chunk < length and chunk % side for chunk, side, length in sides):  # its last blocks are narrower
             return None
+        from seglab.data.compiled import IS_ON
+
+        if not IS_ON:
+            return None
         from seglab.data.unpacking import chunk_places
 
         frame, places = chunk_places(self.file)

@@ -1,0 +1,55 @@
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOURCE = """
+from seglab.data.compiled import compiled
+
+@compiled
+def twice(value):
+    return value * 2
+"""
+
+
+def loaded(folder: Path) -> Any:
+    """The function, as a new process has it."""
+    spec = importlib.util.spec_from_file_location("loops", folder / "loops.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.twice
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "loops.py").write_text(SOURCE)
+    return tmp_path
+
+
+def test_machine_code_is_kept_for_the_next_process(folder: Path) -> None:
+    assert loaded(folder)(4) == 8
+    again = loaded(folder)
+    assert again(4) == 8 and sum(again.stats.cache_hits.values()) == 1
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("left", [0, 20])
+def test_machine_code_that_was_cut_off_is_made_anew(left: int, ending: str, folder: Path) -> None:
+    loaded(folder)(4)
+    (file,) = folder.rglob(f"*.{ending}")
+    file.write_bytes(file.read_bytes()[:left])
+    assert loaded(folder)(4) == 8
+    again = loaded(folder)
+    assert again(4) == 8 and sum(again.stats.cache_hits.values()) == 1
+
+
+def test_a_full_disk_keeps_nothing_and_stops_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    function = loaded(folder)
+
+    def is_full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(function._cache._cache_file, "save", is_full)
+    assert function(4) == 8 and not list(folder.rglob("*.nbc"))
