@@ -16,7 +16,7 @@ from seglab.data.augment import Augment, load_loops
 from seglab.data.blocks import Blocks, cut_scenes, splits_of_scenes
 from seglab.data.checks import check_channels, check_fits, check_numbers, check_undeclared, check_unique, odds_of
 from seglab.data.contents import key_of
-from seglab.data.dataset import Batch, CaseDataset, PatchDataset, RegionDataset, cut_tiles
+from seglab.data.dataset import Batch, CaseDataset, PatchDataset, Region, RegionDataset, cut_tiles, read_region
 from seglab.data.dealing import Held, held_by
 from seglab.data.duplicates import duplicates
 from seglab.data.findings import going_on
@@ -235,6 +235,8 @@ class SegmentationData(DataSource, LightningDataModule):
         wanted = self.num_workers if self.num_workers is not None else free_workers(self._place()[1])
         if (workers := wanted if most_workers is None else min(wanted, most_workers)) == 0:
             keep_freed_memory()
+        else:  # the loops that unpack volumes are compiled or loaded now, not once more by each process that is forked
+            read_region(self.store, Region(self.store.records[0], (0, 0, 0), (1, 1, 1)), self.spec)
         return DataLoader(
             dataset,
             num_workers=workers,
