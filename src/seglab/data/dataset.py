@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from seglab.data.arrays import Stored, read_box
 from seglab.data.augment import Augment
-from seglab.data.intensity import normalise, read_normalised, read_values
+from seglab.data.intensity import read_normalised, read_values
 from seglab.data.maps import distance_maps
 from seglab.data.sampling import Aim, generator, patch_start
 from seglab.data.store import Record, Store
@@ -139,8 +139,9 @@ class CaseDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         record = self.records[index]
-        image = normalise(self.store.image(record.id)[:], self.spec.intensity.of_values(*record.limits))
-        mask = _labels(self.store.mask(record.id)[:])
+        stored, intensity = self.store.image(record.id), self.spec.intensity.of_values(*record.limits)
+        image = torch.from_numpy(read_normalised(stored, (0, 0, 0), stored.shape[1:], intensity))
+        mask = _labels(read_box(self.store.mask(record.id), (0, 0, 0), stored.shape[1:]))
         return {"image": image, "mask": mask, "case": record.id, "group": record.group, "spacing": record.spacing}
 
 
