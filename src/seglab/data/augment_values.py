@@ -54,13 +54,12 @@ class Shade:
         """What becomes of the levels of 8 bits: (C, 256); they stay between black and white, as in a camera."""
         if self == PLAIN:
             return _plain_table(intensity)
-        mean, std, black, white = _columns(intensity)
+        span, black, white = _columns(intensity)
         levels: NDArray[Any] = SHARES_OF_WHITE**self.gamma
         if self.hu or self.gains:
             levels = self._bent(LEVELS, intensity, 0.0, WHITE).reshape(-1, LEVELS.size) / WHITE
-        scale = self.contrast / std
-        table: NDArray[np.float64] = (scale * WHITE) * levels
-        table += self.brightness - scale * mean
+        table: NDArray[np.float64] = (self.contrast * span) * levels
+        table += self.contrast * black + self.brightness
         np.maximum(table, black, out=table)
         np.minimum(table, white, out=table)
         return table.astype(np.float32)
@@ -128,9 +127,9 @@ def _plain_table(intensity: Intensity) -> NDArray[np.float32]:
 
 @lru_cache
 def _columns(intensity: Intensity) -> tuple[NDArray[np.float64], ...]:
-    """Mean and standard deviation, and what black and white are by them: (C, 1) each."""
+    """How far white lies from black in standard deviations, and what the two become: (C, 1) each."""
     mean, std = np.array([intensity.mean, intensity.std])[:, :, None]
-    return mean, std, -mean / std, (WHITE - mean) / std
+    return WHITE / std, -mean / std, (WHITE - mean) / std
 
 
 def _range(intensity: Intensity) -> tuple[Bound, Bound]:

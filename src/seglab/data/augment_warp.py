@@ -2,8 +2,8 @@
 
 Margins are laid out before, mirrored, so that no pixel is asked for beyond them. For each row of the output come its
 places, then the four pixels about each place, then plane by plane what lies between the four: bilinear in float32 and
-rounded for values, the nearest one for labels. That takes two thirds of the time of OpenCV, which moves masks by
-themselves.
+rounded for values, the nearest one for labels. That takes six tenths of the time of OpenCV, which lays out, moves and
+parts the planes one after the other, and masks by themselves.
 """
 
 import numpy as np
