@@ -23,7 +23,8 @@ def loaded(folder: Path) -> Any:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("numba.config.CACHE_DIR", "")
     (tmp_path / "loops.py").write_text(SOURCE)
     return tmp_path
 
