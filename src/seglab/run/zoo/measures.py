@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -25,6 +25,7 @@ NORMS = (
     nn.LayerNorm,
 )
 POOLS: dict[type[nn.Module], Any] = {nn.MaxPool2d: F.avg_pool2d, nn.MaxPool3d: F.avg_pool3d}
+Range = tuple[int, int]
 FIRST_LENGTH = 256
 LAST_LENGTH = {2: 4096, 3: 1024}  # pixels along the measured axis after which a field counts as unbounded
 
@@ -141,19 +142,20 @@ def receptive_field(net: SegmentationNet) -> tuple[tuple[int, ...], bool]:
         Extent per axis, and whether it ends inside the tested length; if not, the extent is that length.
     """
     _make_positive(net)
-    length, ends = FIRST_LENGTH, []
+    length, ends, last_place = FIRST_LENGTH, [], net.size_multiple - 1
     extents: list[int] = []
     for axis in range(net.spatial_dims):
-        while _reaches_border(net, axis, length):
+        seen, n_pixels = _line(net, axis, length)
+        while any(first == 0 or last == n_pixels - 1 for first, last in (seen(0), seen(last_place))):
             length *= 2
             if length > LAST_LENGTH[net.spatial_dims]:  # the other axes see everything as well
                 return (LAST_LENGTH[net.spatial_dims],) * net.spatial_dims, False
-        ends.append(_ranges(net, axis, length, (0, net.size_multiple - 1)))
+            seen, n_pixels = _line(net, axis, length)
+        ends.append((seen(0), seen(last_place), n_pixels))
         if ends[-1] == ends[0] and extents:
             extents.append(extents[0])  # this axis is treated like the first
         else:
-            ranges, _ = _ranges(net, axis, length, range(net.size_multiple))
-            extents.append(max(last - first + 1 for first, last in ranges))
+            extents.append(max(last - first + 1 for first, last in _all_seen(seen, 0, last_place)))
     return tuple(extents), True
 
 
@@ -192,20 +194,16 @@ class _Attached(TorchFunctionMode):
         return args[0] if func is Tensor.detach else func(*args, **(kwargs or {}))
 
 
-def _reaches_border(net: SegmentationNet, axis: int, length: int) -> bool:
-    """Whether a pixel in the middle depends on the first or last pixel of the image."""
-    ranges, length = _ranges(net, axis, length, (0, net.size_multiple - 1))
-    return any(first == 0 or last == length - 1 for first, last in ranges)
-
-
-def _ranges(net: SegmentationNet, axis: int, length: int, places: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
-    """First and last input pixel that output pixels see along an axis, and the length of the image.
+def _line(net: SegmentationNet, axis: int, length: int) -> tuple[Callable[[int], Range], int]:
+    """What tells the first and last input pixel that an output pixel sees along an axis, and the length of the image.
 
     Args:
         net: with positive weights.
         axis: which spatial axis.
         length: wanted along this axis; along the others the image is as short as the network allows.
-        places: which output pixels, counted from the middle of the axis.
+
+    Returns:
+        A function of the output pixel, counted from the middle of the axis, and the length.
     """
     wanted = [1] * net.spatial_dims
     wanted[axis] = length
@@ -214,9 +212,20 @@ def _ranges(net: SegmentationNet, axis: int, length: int, places: Sequence[int])
         line = net(image).sum(dim=1).movedim(axis + 1, -1)[0]  # (..., length)
     across = [n // 2 for n in line.shape[:-1]]
     other_axes = [n for n in range(image.ndim) if n != axis + 2]
-    ranges = []
-    for place in places:
+
+    @cache
+    def seen(place: int) -> Range:
+        """One pass backwards."""
         (gradient,) = torch.autograd.grad(line[(*across, line.shape[-1] // 2 + place)], image, retain_graph=True)
-        seen = (gradient != 0).any(dim=other_axes).nonzero()  # (n, 1)
-        ranges.append((int(seen.min()), int(seen.max())))
-    return ranges, image.shape[axis + 2]
+        pixels = (gradient != 0).any(dim=other_axes).nonzero()  # (n, 1)
+        return int(pixels.min()), int(pixels.max())
+
+    return seen, image.shape[axis + 2]
+
+
+def _all_seen(seen: Callable[[int], Range], low: int, high: int) -> set[Range]:
+    """What all places from `low` to `high` see; both ends only move on, so between two that see the same all do."""
+    if high - low < 2 or seen(low) == seen(high):
+        return {seen(low), seen(high)}
+    middle = (low + high) // 2
+    return _all_seen(seen, low, middle) | _all_seen(seen, middle, high)
