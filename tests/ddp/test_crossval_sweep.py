@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ TINY = [
 pytestmark = [pytest.mark.ddp, pytest.mark.timeout(300)]
 
 
-def job(*command: str) -> str:
+def job(python: str, *command: str) -> str:
     own = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "WANDB_MODE": "offline"}
     done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=False
+        [python, *command], cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -38,9 +37,9 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_folds_are_joined_and_label_together(crack_root: Path, cache_dir: Path, tmp_path: Path) -> None:
+def test_folds_are_joined_and_label_together(python: str, crack_root: Path, cache_dir: Path, tmp_path: Path) -> None:
     paths = [f"data.root={crack_root}", f"paths.cache_dir={cache_dir}", f"paths.runs_dir={tmp_path}"]
-    said = job("src/train.py", "experiment=crossval", *TINY, *paths)
+    said = job(python, "src/train.py", "experiment=crossval", *TINY, *paths)
     (sweep,) = tmp_path.iterdir()
     splits = [read(sweep / number / "split.json") for number in "01"]
     assert splits[0]["test"] == splits[1]["test"] and not {*splits[0]["val"]} & {*splits[1]["val"]}
@@ -55,9 +54,16 @@ def test_folds_are_joined_and_label_together(crack_root: Path, cache_dir: Path, 
     assert summary["val"]["dice/mean"]["mean"] == pytest.approx(sum(values) / 2)
     assert "2 folds" in said and "dice/mean" in said
 
-    job("src/evaluate.py", f"run={sweep}", f"output={tmp_path / 'scores'}", "trainer.accelerator=cpu")
+    job(python, "src/evaluate.py", f"run={sweep}", f"output={tmp_path / 'scores'}", "trainer.accelerator=cpu")
     together = rows(tmp_path / "scores" / "cases.csv")
     assert [row["case"] for row in together] == [row["case"] for row in rows(sweep / "0" / "cases.csv")]
     image = next((crack_root / "images").iterdir())
-    job("src/predict.py", f"run={sweep}", f"input={image}", f"output={tmp_path / 'labels'}", "trainer.accelerator=cpu")
+    job(
+        python,
+        "src/predict.py",
+        f"run={sweep}",
+        f"input={image}",
+        f"output={tmp_path / 'labels'}",
+        "trainer.accelerator=cpu",
+    )
     assert len(list((tmp_path / "labels").glob("*.png"))) == 1

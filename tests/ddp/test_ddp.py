@@ -3,8 +3,8 @@
 import json
 import os
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,23 @@ ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = ("WANDB_", "SEGLAB_", "SLURM_", "PL_", "RUN_ID", "TORCHELASTIC_", "MASTER_", "RANK", "LOCAL_", "WORLD_SIZE")
 CPU = ["trainer.accelerator=cpu", "trainer.threads=1", "trainer.precision=32-true", "data.num_workers=0"]
 TINY = [*CPU, "model.base_channels=4", "data.batch_size=2", "data.patch_size=[64,64]", "trainer.max_epochs=2"]
+Job = Callable[..., "subprocess.CompletedProcess[str]"]
 
 pytestmark = [pytest.mark.ddp, pytest.mark.timeout(300)]
 
 
-def job(*command: str) -> "subprocess.CompletedProcess[str]":
-    """Run `python <command>` as a user would from the root of the project."""
+@pytest.fixture(scope="module")
+def job(python: str) -> Job:
+    """Runs `python <command>` as a user would from the root of the project."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     env |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=240
-    )
+
+    def run(*command: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [python, *command], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=240
+        )
+
+    return run
 
 
 def read(file: Path) -> Any:
@@ -40,7 +46,7 @@ def paths(crack_root: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def two_rank_run(paths: list[str]) -> Path:
+def two_rank_run(job: Job, paths: list[str]) -> Path:
     """A run on two processes, whose test split has an even number of cases."""
     done = job("src/train.py", *TINY, *paths, "trainer.devices=2", "trainer.limit_train_batches=2")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -60,7 +66,9 @@ def test_a_run_on_two_processes_leaves_one_folder_and_one_wandb_run(two_rank_run
     assert len((two_rank_run / "cases.csv").read_text().splitlines()) == 9
 
 
-def test_one_and_two_processes_score_a_checkpoint_alike_to_the_last_digit(two_rank_run: Path, tmp_path: Path) -> None:
+def test_one_and_two_processes_score_a_checkpoint_alike_to_the_last_digit(
+    job: Job, two_rank_run: Path, tmp_path: Path
+) -> None:
     found = []
     for devices in (1, 2):
         output = tmp_path / str(devices)
@@ -72,7 +80,9 @@ def test_one_and_two_processes_score_a_checkpoint_alike_to_the_last_digit(two_ra
     assert {name: found[0][0][name] for name in tested} == tested, "and as the test after training"
 
 
-def test_torchrun_shares_one_folder_and_another_number_of_processes_resumes(paths: list[str], tmp_path: Path) -> None:
+def test_torchrun_shares_one_folder_and_another_number_of_processes_resumes(
+    job: Job, paths: list[str], tmp_path: Path
+) -> None:
     runs = [*paths[:2], f"paths.runs_dir={tmp_path}"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     short = ["trainer.limit_train_batches=2", "test=false"]
@@ -85,7 +95,7 @@ def test_torchrun_shares_one_folder_and_another_number_of_processes_resumes(path
     assert read(folders[0] / "result.json")["status"] == "finished" and list(tmp_path.iterdir()) == folders
 
 
-def test_what_cannot_work_ends_at_once_on_all_processes(paths: list[str]) -> None:
+def test_what_cannot_work_ends_at_once_on_all_processes(job: Job, paths: list[str]) -> None:
     start = time.monotonic()
     done = job("src/train.py", *TINY, *paths, "trainer.devices=5")
     assert done.returncode == 1 and time.monotonic() - start < 60
@@ -93,12 +103,14 @@ def test_what_cannot_work_ends_at_once_on_all_processes(paths: list[str]) -> Non
     assert "Traceback" not in done.stderr and "fix:     set trainer.devices=4" in done.stderr
 
 
-def test_several_devices_are_refused_in_a_sweep_whose_jobs_share_a_process(paths: list[str]) -> None:
+def test_several_devices_are_refused_in_a_sweep_whose_jobs_share_a_process(job: Job, paths: list[str]) -> None:
     done = job("src/train.py", "-m", "hydra/launcher=basic", *TINY, *paths, "trainer.devices=2", "seed=1,2")
     assert done.returncode != 0 and "fix:     set hydra/launcher=process" in done.stderr + done.stdout
 
 
-def test_both_stages_of_a_distillation_run_on_two_processes_in_one_command(paths: list[str], tmp_path: Path) -> None:
+def test_both_stages_of_a_distillation_run_on_two_processes_in_one_command(
+    job: Job, paths: list[str], tmp_path: Path
+) -> None:
     runs = [*paths[:2], f"paths.runs_dir={tmp_path}", "logger=csv", "trainer.devices=2"]
     short = ["trainer.limit_train_batches=2", "trainer.max_epochs=1"]
     teacher = ["task=distillation", "model@first.model=unet", "first.model.base_channels=2"]
@@ -116,7 +128,7 @@ def test_both_stages_of_a_distillation_run_on_two_processes_in_one_command(paths
 
 
 def test_a_network_with_parameters_that_plain_training_leaves_aside_runs_on_two_processes(
-    paths: list[str], tmp_path: Path
+    job: Job, paths: list[str], tmp_path: Path
 ) -> None:
     runs = [*paths[:2], f"paths.runs_dir={tmp_path}", "logger=csv", "trainer.devices=2"]
     short = ["trainer.limit_train_batches=2", "test=false"]

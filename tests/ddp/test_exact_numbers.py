@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,9 @@ def roots(crack_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
 
 
 @pytest.fixture(scope="module")
-def scored(roots: list[Path], cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+def scored(
+    python: str, roots: list[Path], cache_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Any]]:
     """Where two networks were trained, and what one, two and three processes say of them."""
     folder = tmp_path_factory.mktemp("nets")
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
@@ -48,7 +49,7 @@ def scored(roots: list[Path], cache_dir: Path, tmp_path_factory: pytest.TempPath
             str(cache_dir),
             *map(str, roots),
         ]
-        command = [sys.executable, *launcher, *job]
+        command = [python, *launcher, *job]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         found.append(json.loads((folder / f"scores-{world}.json").read_text()))

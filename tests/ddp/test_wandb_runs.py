@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ddp, pytest.mark.timeout(400)]
 
 
 def test_three_jobs_on_two_processes_each_leave_three_runs_of_one_group_with_all_that_a_dashboard_shows(
-    crack_root: Path, cache_dir: Path, tmp_path: Path
+    python: str, crack_root: Path, cache_dir: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runs" / "sweep-three"
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
@@ -32,7 +32,7 @@ def test_three_jobs_on_two_processes_each_leave_three_runs_of_one_group_with_all
     paths = [f"data.root={crack_root}", f"paths.cache_dir={cache_dir}", f"hydra.sweep.dir={folder}"]
     tags = "logger.wandb.tags=[mine]"
     done = subprocess.run(
-        [sys.executable, "src/train.py", "-m", *TINY, *paths, tags, "seed=0,1,2"],
+        [python, "src/train.py", "-m", *TINY, *paths, tags, "seed=0,1,2"],
         cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=380,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
