@@ -24,6 +24,9 @@ class _Organ:
     hu: float
 
 
+_Reach = list[tuple[FloatArray, FloatArray]]
+"""Per axis the lowest and the highest body coordinate in each slice across it."""
+
 _ALWAYS = 9.0  # a radius so long that an organ runs through every slice
 _ORGANS = (
     _Organ((0.40, -0.33, 0.15), (0.13, 0.14, 0.30), 150.0),  # right kidney
@@ -59,9 +62,10 @@ def draw_patient(
     """
     place = _bent(rng, _body_coordinates(shape), spacing_mm)
     hu, cavity = _torso(rng, place)
-    _paint_bowel(rng, hu, place)
+    reach = _reach(place)
+    _paint_bowel(rng, hu, place, reach)
     for organ in _ORGANS:
-        hu[_inside(rng, place, organ)] = organ.hu + rng.uniform(-6, 6)
+        hu[_inside(rng, place, reach, organ)] = organ.hu + rng.uniform(-6, 6)
     hu[_ribs(place)] = _BONE
     liver = draw_liver(rng, place) & cavity & (hu < _BONE - 20)
     hu[liver] = _LIVER + rng.uniform(-7, 7)
@@ -103,21 +107,34 @@ def _torso(rng: np.random.Generator, place: FloatArray) -> tuple[FloatArray, Boo
     return hu, cavity
 
 
-def _inside(rng: np.random.Generator, place: FloatArray, organ: _Organ) -> BoolArray:
+def _reach(place: FloatArray) -> _Reach:
+    others = [tuple(other for other in range(3) if other != axis) for axis in range(3)]
+    return [(place[axis].min(axis=others[axis]), place[axis].max(axis=others[axis])) for axis in range(3)]
+
+
+def _inside(rng: np.random.Generator, place: FloatArray, reach: _Reach, organ: _Organ) -> BoolArray:
+    """Only the slices that the organ can reach are looked at, which are a tenth of the body."""
     centre = np.array(organ.centre) + rng.normal(0, 0.015, size=3)
     radii = np.array(organ.radii) * rng.uniform(0.92, 1.08)
-    scaled = (place - centre.reshape(3, 1, 1, 1)) / radii.reshape(3, 1, 1, 1)
-    return np.asarray((scaled**2).sum(axis=0) < 1)
+    near = [
+        np.flatnonzero((lowest < middle + radius) & (highest > middle - radius))
+        for (lowest, highest), middle, radius in zip(reach, centre, radii, strict=True)
+    ]
+    box = tuple(slice(slices[0], slices[-1] + 1) if len(slices) else slice(0) for slices in near)
+    scaled = (place[:, *box] - centre.reshape(3, 1, 1, 1)) / radii.reshape(3, 1, 1, 1)
+    inside = np.zeros(place.shape[1:], bool)
+    inside[box] = (scaled**2).sum(axis=0) < 1
+    return inside
 
 
-def _paint_bowel(rng: np.random.Generator, hu: FloatArray, place: FloatArray) -> None:
+def _paint_bowel(rng: np.random.Generator, hu: FloatArray, place: FloatArray, reach: _Reach) -> None:
     for _ in range(7):
         centre = (rng.uniform(-0.55, 0.3), rng.uniform(0.0, 0.38), rng.uniform(0.0, 0.3))
         radii = (rng.uniform(0.07, 0.13), rng.uniform(0.07, 0.11), rng.uniform(0.08, 0.2))
-        hu[_inside(rng, place, _Organ(centre, radii, 0.0))] = rng.uniform(50, 110)
+        hu[_inside(rng, place, reach, _Organ(centre, radii, 0.0))] = rng.uniform(50, 110)
         if rng.random() < 0.5:
             gas = _Organ(centre, (radii[0] * 0.6, radii[1] * 0.6, radii[2] * 0.6), -900.0)
-            hu[_inside(rng, place, gas)] = gas.hu
+            hu[_inside(rng, place, reach, gas)] = gas.hu
 
 
 def _ribs(place: FloatArray) -> BoolArray:
