@@ -1,7 +1,8 @@
-"""Every input of the tests: small phantoms written once per process, and writers of tiny hand-made files."""
+"""Every input of the tests: small phantoms written once per process, writers of tiny files, a `python` that is warm."""
 
 import gc
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.transform import Affine
+from warm_python import warm_python
 
 from seglab.data.phantoms import cracks, ct, scenes
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,6 +58,13 @@ def scene_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scene_root")
     scenes.write(folder, n_scenes=6)
     return folder
+
+
+@pytest.fixture(scope="session")
+def python() -> Iterator[str]:
+    """One that has imported already; tests of processes that are killed from outside take `sys.executable`."""
+    with warm_python(ROOT / "src", os.environ, ROOT / "tests" / "ddp") as folder:
+        yield str(folder / "python")
 
 
 @pytest.fixture(scope="session")

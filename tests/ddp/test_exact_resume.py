@@ -26,16 +26,16 @@ PLAN = [
 pytestmark = [pytest.mark.ddp, pytest.mark.timeout(300)]
 
 
-def started(*overrides: str) -> subprocess.CompletedProcess[str]:
+def started(python: str, *overrides: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     env |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, "PYTHONWARNINGS": "ignore"}
     env |= {"SEGLAB_PACKAGES": "photograph", "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "src/train.py", *overrides]
+    command = [python, "src/train.py", *overrides]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=240)
 
 
-def job(*overrides: str) -> None:
-    done = started(*overrides)
+def job(python: str, *overrides: str) -> None:
+    done = started(python, *overrides)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -71,22 +71,22 @@ def paths(crack_root: Path, cache_dir: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(paths: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(python: str, paths: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two processes with two workers each that were never stopped: run, witness, and a photograph of the run."""
     folder = tmp_path_factory.mktemp("whole")
     photograph = f"+callbacks.photograph={{_target_: photograph.Photograph, step: 4, copy: {folder / 'cut'}}}"
-    job(*PLAN, *paths, f"hydra.run.dir={folder / 'run'}", photograph, witness(folder / "witness"))
+    job(python, *PLAN, *paths, f"hydra.run.dir={folder / 'run'}", photograph, witness(folder / "witness"))
     return folder
 
 
-def test_two_processes_go_on_within_an_epoch_as_if_never_stopped(whole: Path, tmp_path: Path) -> None:
+def test_two_processes_go_on_within_an_epoch_as_if_never_stopped(python: str, whole: Path, tmp_path: Path) -> None:
     cut = whole / "cut"
     content = torch.load(cut / "checkpoints" / "last.ckpt", weights_only=True)
     assert (content["cursor"]["epoch"], content["cursor"]["batch"], content["global_step"]) == (1, 2, 4)
     means = [rows for name, rows in content["cursor"]["buffers"].items() if name.endswith("running_mean")]
     assert any(not torch.equal(*rows) for rows in means), "within an epoch the processes differ"
 
-    job(f"resume={cut}", "data.num_workers=0", "+callbacks.photograph=null", witness(tmp_path))
+    job(python, f"resume={cut}", "data.num_workers=0", "+callbacks.photograph=null", witness(tmp_path))
     assert end(cut) == end(whole / "run")
     first, second = said(whole / "witness")
     assert len(first["seeds"]) == 10 and not set(first["seeds"]) & set(second["seeds"]), "each has noise of its own"
@@ -96,16 +96,16 @@ def test_two_processes_go_on_within_an_epoch_as_if_never_stopped(whole: Path, tm
 
 
 def test_two_processes_with_a_worker_each_that_are_killed_within_an_epoch_lose_nothing(
-    whole: Path, paths: list[str], tmp_path: Path
+    python: str, whole: Path, paths: list[str], tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
     kill = "+callbacks.kill={_target_: photograph.Kill, step: 5}"
-    done = started(*PLAN, "data.num_workers=1", *paths, f"hydra.run.dir={run_dir}", kill)
+    done = started(sys.executable, *PLAN, "data.num_workers=1", *paths, f"hydra.run.dir={run_dir}", kill)
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
     left = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["cursor"]
     assert left["epoch"] == 1 and 0 < left["batch"] < 5
 
-    job(f"resume={run_dir}", "+callbacks.kill=null", witness(tmp_path / "witness"))
+    job(python, f"resume={run_dir}", "+callbacks.kill=null", witness(tmp_path / "witness"))
     assert end(run_dir) == end(whole / "run")
     for before, after in zip(said(whole / "witness"), said(tmp_path / "witness"), strict=True):
         assert after["seeds"] == before["seeds"][5 + left["batch"] :] and after["hashes"] == before["hashes"][1:]

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,14 +24,14 @@ TINY = (
 SEARCHED = ["optimizer.lr=tag(log,interval(1e-4,1e-2))", "seed=interval(0,1000000)"]
 
 
-def sweep(folder: Path, n_trials: int, *places: str) -> None:
+def sweep(python: str, folder: Path, n_trials: int, *places: str) -> None:
     """A sweep of two processes per trial, in a study beside its folder."""
     settings = {"n_trials": n_trials, "storage": f"'journal:{folder.parent}/study'", "study_name": "s"}
     settings |= {"pruner": "median", "pruner_startup_trials": 1, "pruner_warmup_epochs": 0}
     chosen = ["hydra/sweeper=optuna", *(f"hydra.sweeper.{name}={value}" for name, value in settings.items())]
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     done = subprocess.run(
-        [sys.executable, "src/train.py", "-m", *chosen, *SEARCHED, *TINY.split(), *places, f"hydra.sweep.dir={folder}"],
+        [python, "src/train.py", "-m", *chosen, *SEARCHED, *TINY.split(), *places, f"hydra.sweep.dir={folder}"],
         cwd=ROOT,
         env=env | {"OMP_NUM_THREADS": "1", "NETRC": os.devnull},
         capture_output=True,
@@ -66,15 +65,15 @@ def beside(folder: Path, n_trials: int) -> SweepStudy:
 @pytest.mark.ddp
 @pytest.mark.timeout(500)
 def test_both_processes_of_a_trial_train_with_its_values_and_one_that_is_behind_ends_on_both(
-    crack_root: Path, cache_dir: Path, tmp_path: Path
+    python: str, crack_root: Path, cache_dir: Path, tmp_path: Path
 ) -> None:
     places = [f"data.root={crack_root}", f"paths.cache_dir={cache_dir}"]
-    sweep(tmp_path / "here", 1, *places)
+    sweep(python, tmp_path / "here", 1, *places)
     study = beside(tmp_path / "there", 2)
     other = study.next_batch(1)[0].number
     TrialReport(f"journal:{tmp_path}/study", "s", other, tmp_path)(0, 0.99)
     study.tell(other, Outcome(values=(0.99,)))
-    sweep(tmp_path / "here", 3, *places)
+    sweep(python, tmp_path / "here", 3, *places)
     assert [trial.state.name for trial in study.trials()] == ["COMPLETE", "COMPLETE", "PRUNED"]
     for number in (0, 2):
         trial, run_dir = study.trials()[number], tmp_path / "here" / str(number)

@@ -66,9 +66,13 @@ def test_every_key_axis_and_file_in_the_text_exists() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_commands_work_one_after_the_other(cache_dir: Path, tmp_path: Path) -> None:
+def test_the_commands_work_one_after_the_other(python: str, cache_dir: Path, tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "SEGLAB_", "RUN_ID"))}
-    env |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}
+    env |= {
+        "OMP_NUM_THREADS": "1",
+        "NETRC": os.devnull,
+        "PATH": f"{Path(python).parent}:{Path(sys.executable).parent}:{env['PATH']}",
+    }
     env |= {"SEGLAB_CACHE_DIR": str(cache_dir), "SEGLAB_RUNS_DIR": str(tmp_path), "PYTHONWARNINGS": "ignore"}
 
     def typed(command: str, *more: str, **variables: str) -> str:

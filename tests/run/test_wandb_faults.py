@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def start(crack_root: Path, cache_dir: Path) -> Start:
+def start(python: str, crack_root: Path, cache_dir: Path) -> Start:
     """start(run_dir, *overrides, **environment) trains in a process; gives how that ended, and its seconds."""
 
     def run(run_dir: Path, *overrides: str, **environment: str) -> tuple["subprocess.CompletedProcess[str]", float]:
@@ -37,7 +37,7 @@ def start(crack_root: Path, cache_dir: Path) -> Start:
             env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"} | environment
         begin = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "src/train.py", *SHORT, *where, *overrides],
+            [python, "src/train.py", *SHORT, *where, *overrides],
             cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=200,
         )  # fmt: skip
         return done, time.monotonic() - begin

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,9 @@ def test_an_agent_types_what_hydra_reads() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_what_an_agent_starts_trains_in_the_run_that_the_server_has_named(cache_dir: Path, tmp_path: Path) -> None:
+def test_what_an_agent_starts_trains_in_the_run_that_the_server_has_named(
+    python: str, cache_dir: Path, tmp_path: Path
+) -> None:
     sweep = content()
     values = chosen(sweep) | {
         "model.base_channels": 2,
@@ -61,7 +62,7 @@ def test_what_an_agent_starts_trains_in_the_run_that_the_server_has_named(cache_
     params.write_text(yaml.safe_dump({"wandb_version": 1, **{key: {"value": value} for key, value in values.items()}}))
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     env |= {"WANDB_SWEEP_ID": "swp1", "WANDB_RUN_ID": "abc123", "WANDB_SWEEP_PARAM_PATH": str(params)}
-    env |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"}
+    env |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, "PATH": f"{Path(python).parent}:{env['PATH']}"}
     done = subprocess.run(
         command_of_agent(sweep, values), cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=180
     )
