@@ -113,7 +113,7 @@ def _reach(place: FloatArray) -> _Reach:
 
 
 def _inside(rng: np.random.Generator, place: FloatArray, reach: _Reach, organ: _Organ) -> BoolArray:
-    """Only the slices that the organ can reach are looked at, which are a tenth of the body."""
+    """Only the slices that the organ can reach are looked at."""
     centre = np.array(organ.centre) + rng.normal(0, 0.015, size=3)
     radii = np.array(organ.radii) * rng.uniform(0.92, 1.08)
     near = [
