@@ -288,3 +288,24 @@ def test_a_box_is_the_same_from_either_layout(ends: tuple[int, int], compress: b
 def test_the_code_behind_a_volume_is_that_of_all_its_formats() -> None:
     reached = formats_behind({volumes})
     assert {nifti, grid, dicom_files} <= reached and photo not in reached
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "without beginning": lambda file: file.write_bytes(bytes(600) + file.read_bytes()[600:]),
+    "gone": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("compress", [True, False], ids=["volume", "photo"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_array_is_named_with_what_to_delete(damage: str, compress: bool, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(0, 50, (1, 4, 90, 90)).astype(np.int16)
+    write_array(tmp_path / "image", values, compress=compress)
+    (file,) = tmp_path.iterdir()
+    DAMAGES[damage](file)
+    open_array.cache_clear()
+    with pytest.raises(DataError, match="prepared data of a case is damaged") as caught:
+        read_box(open_array(str(tmp_path), "image"), (0, 0, 0), (4, 90, 90))
+    assert f"delete the folder {tmp_path}" in str(caught.value)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.packed import NO_LIMITS, Packed
+from seglab.data.packed import NO_LIMITS, Packed, reading
 
 CHUNK, BLOCK = (1, 512, 512), (1, 64, 64)
 LEVEL = 5
@@ -69,12 +69,18 @@ def open_array(folder: str, name: str) -> Stored:
     Args:
         folder: of the file; text, as a path takes as long to look up as a slice to read.
         name: of the file, without ending.
+
+    Raises:
+        DataError: the file is damaged, or missing.
     """
     packed, plain = (Path(folder, name + suffix) for suffix in SUFFIXES)
     if packed.is_file():
         blosc2 = _blosc2()
-        return Packed(packed, blosc2.open(str(packed), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1)))
-    return np.load(plain, mmap_mode="r", allow_pickle=False)
+        with reading(packed):
+            array = blosc2.open(str(packed), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
+        return Packed(packed, array)
+    with reading(plain):
+        return np.load(plain, mmap_mode="r", allow_pickle=False)
 
 
 def read_box(array: Stored, start: Sequence[int], stop: Sequence[int]) -> NDArray[Any]:

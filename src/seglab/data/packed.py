@@ -1,5 +1,7 @@
 """Volumes as they lie on disk in compressed blocks: what is indexed is unpacked, and nothing else."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -9,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from seglab.errors import DataError
 
 NO_LIMITS = (-np.inf, np.inf)
 MOST_BYTES = 2
@@ -45,7 +49,8 @@ class Packed:
 
     def __getitem__(self, place: Any) -> NDArray[Any]:
         """What numpy's array would give."""
-        read: NDArray[Any] = self.packed[place]
+        with reading(self.file):
+            read: NDArray[Any] = self.packed[place]
         return read
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -56,7 +61,8 @@ class Packed:
         """Values from one corner to another."""
         values: NDArray[Any] = np.empty(tuple(map(sub, last, first)), self.dtype)
         if not self._fill(values, first, unchanged(1 if self.ndim == 3 else len(values)), NO_LIMITS):
-            self.packed.get_slice_numpy(values, (first, last))
+            with reading(self.file):
+                self.packed.get_slice_numpy(values, (first, last))
         return values
 
     def scaled(
@@ -111,9 +117,28 @@ class Packed:
             return None
         from seglab.data.unpacking import chunk_places
 
-        frame, places = chunk_places(self.file)
+        with reading(self.file):
+            frame, places = chunk_places(self.file)
         n_chunks = prod(-(-length // chunk) for length, chunk in zip(self.shape, self.packed.chunks, strict=True))
         return (frame, places, (1, *self.shape)[-4:], (height, width), block) if places.size == n_chunks else None
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Tell of a damaged file what to do about it.
+
+    Raises:
+        DataError: what was raised within.
+    """
+    try:
+        yield
+    except (OSError, EOFError, ValueError, RuntimeError) as error:
+        raise DataError(
+            "the prepared data of a case is damaged",
+            given=f"{file}: {error}",
+            allowed="files as they were written",
+            fix=f"delete the folder {file.parent} and start again: the case is prepared anew",
+        ) from error
 
 
 @lru_cache(maxsize=16)
