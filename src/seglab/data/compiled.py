@@ -35,8 +35,8 @@ class Kept(FunctionCache):
 def compiled(loop: Loop) -> Loop:
     """Compile a function for the processor at hand; its machine code lies beside its file or in the user's cache.
 
-    Where neither folder can be written to, every process compiles anew, which takes some seconds. Kept is what belongs to
-    the function's own file: who changes a loop that another file calls types `make clean`.
+    Where neither folder can be written to, every process compiles anew, which takes some seconds. Kept is what belongs
+    to the function's own file: who changes a loop that another file calls types `make clean`.
     """
     machine_code = njit(loop, nogil=True)
     with suppress(RuntimeError):  # "no locator available": there is no folder to keep it in
