@@ -1,7 +1,10 @@
 """Errors that a user can act on: what failed, what was given, what is allowed, what to type."""
 
+import re
 from functools import partial
 from typing import Any
+
+_RELAYED = re.compile(r"^seglab\.errors\.\w+: (.+)", re.MULTILINE | re.DOTALL)
 
 
 class SeglabError(Exception):
@@ -41,3 +44,9 @@ class CheckpointError(SeglabError):
 
 class TrainingError(SeglabError):
     """A training cannot go on, whatever its configuration promised."""
+
+
+def relayed(error: RuntimeError) -> str | None:
+    """The message of an error of ours in a loader's process, which torch hands on as text behind its traceback."""
+    found = _RELAYED.search(str(error))
+    return found[1].rstrip() if found else None

@@ -11,8 +11,9 @@ import torch
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from run_jobs import composed
+from torch.utils.data import DataLoader, Dataset
 
-from seglab.errors import ConfigError
+from seglab.errors import ConfigError, DataError
 from seglab.run.catalogue import CONF, config_dirs, help_lines, names
 from seglab.run.checkpoints.checkpoint import load_task
 from seglab.run.cli import Refused, explain, importing, quote_patterns, user_errors
@@ -117,6 +118,25 @@ def own_conf(tmp_path: Path) -> Path:
     (folder / "model").mkdir(parents=True)
     (folder / "model" / "mynet.yaml").write_text("_target_: mynets.mynet.MyNet\nbase_channels: 8\n")
     return folder
+
+
+def test_an_error_of_a_loaders_process_is_told_without_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    class Damaged(Dataset[int]):
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> int:
+            raise self.error
+
+        error: Exception = DataError("it is damaged", given="a file:\n  half of it", allowed="all", fix="delete it")
+
+    loader = DataLoader(Damaged(), num_workers=1)
+    with pytest.raises(Refused), user_errors():
+        next(iter(loader))
+    assert capsys.readouterr().err == f"\nError: {Damaged.error}\n"
+    Damaged.error = RuntimeError("of somebody else")
+    with pytest.raises(RuntimeError, match="of somebody else"), user_errors():
+        next(iter(loader))
 
 
 def test_help_lists_the_choices_of_an_own_folder_by_their_class(own_conf: Path, tmp_path: Path) -> None:

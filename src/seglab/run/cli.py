@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
-from seglab.errors import ConfigError, SeglabError
+from seglab.errors import ConfigError, SeglabError, relayed
 from seglab.run.catalogue import CONF, config_dirs, help_lines, names
 from seglab.run.ids import run_dir, run_id
 
@@ -45,10 +45,10 @@ def user_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (SeglabError, MissingMandatoryValue) as error:
-        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    except (SeglabError, MissingMandatoryValue, RuntimeError) as error:
+        shown = _shown(error)
+        if shown is None or (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN):
             raise
-        shown = _missing(str(error.full_key)) if isinstance(error, MissingMandatoryValue) else error
         sys.stderr.write(f"\nError: {shown}\n")
         raise Refused(1) from None
 
@@ -68,6 +68,13 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _shown(error: Exception) -> str | None:
+    """What the user is told of an error; None of one that the user cannot mend."""
+    if isinstance(error, MissingMandatoryValue):
+        return str(_missing(str(error.full_key)))
+    return relayed(error) if isinstance(error, RuntimeError) else str(error)
 
 
 def _missing(key: str) -> ConfigError:
