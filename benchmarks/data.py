@@ -11,10 +11,11 @@ the store would be without compression, read by the same code: the limit.
 
 What the store owes its speed to: blocks are unpacked without blosc2 (seglab.data.unpacking), which takes 2 us for each
 on top of the unpacking itself, and from there go to normalised float32 in one step; and they are packed by LZ4's
-thorough packer, whose repetitions are fewer and longer. Blocks of 64x64 are read best, of a real CT too: of 32x32 and
-32x128 patches take a tenth longer, of 64x128 a fifth on the real CT. Not worth what they cost: adding to all values
-what makes the upper byte turn over less often (patches a tenth to a fifth faster), keeping the box outside of which a
-mask is empty (a tenth), LZ4's highest level (a twentieth, for two to three times the time of writing).
+thorough packer, whose repetitions are fewer and longer. Patches of the real CT are read best from blocks of 64x64: from
+32x128 they take a tenth longer, from 32x32 and 64x128 a sixth to a fifth; on the phantom the wider ones are a twentieth
+faster. Not worth what they cost: adding to all values what makes the upper byte turn over less often (patches a tenth
+to a fifth faster), keeping the box outside of which a mask is empty (a tenth), LZ4's highest level (at most a
+twentieth, for up to three times the time of writing).
 The last line is {name: {value, goal, ok}}.
 """
 

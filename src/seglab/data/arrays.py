@@ -20,7 +20,7 @@ from seglab.data.packed import NO_LIMITS, Packed, reading
 CHUNK, BLOCK = (1, 512, 512), (1, 64, 64)
 LEVEL = 5
 """Of LZ4's thorough packer, which finds fewer and longer repetitions than its fast one: a real CT is unpacked in two
-thirds of the time and a tenth smaller, for half a second more per 50 million voxels when it is written."""
+thirds of the time and a tenth smaller; writing 50 million voxels takes 0.4 to 0.7 s longer."""
 
 SUFFIXES = (".b2nd", ".npy")
 Stored = Any

@@ -21,7 +21,7 @@ MOST_BYTES = 2
 
 @dataclass(frozen=True)
 class Packed:
-    """A blosc2 array whose boxes are read several times as fast as by blosc2 alone.
+    """A blosc2 array whose boxes are read twice to three times as fast as by blosc2 alone.
 
     Args:
         file: that holds it.

@@ -1,4 +1,4 @@
-"""Unpacks boxes of 16-bit blosc2 arrays, several times as fast as blosc2 and in one go with the normalisation.
+"""Unpacks boxes of 8- and 16-bit blosc2 arrays, twice to three times as fast as blosc2, and normalises on the way.
 
 blosc2 unpacks into memory of a chunk, copies what is wanted into an array of its own type, and takes 2 us for each
 block; what is read then still has to become float32. Here the two bytes of a value go from the unpacked block to the
@@ -69,8 +69,8 @@ def chunk_places(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def copier(size: int) -> Any:
     """A function that copies so many bytes at once: (target, from where on, source, from where on)."""
 
-    def copy(_: Any, target: Any, to: Any, source: Any, at: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def _copy(_: Any, target: Any, to: Any, source: Any, at: Any) -> Any:
+        def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             vector = ir.VectorType(ir.IntType(8), size).as_pointer()
             places = []
             for array, index in ((0, 1), (2, 3)):
@@ -81,9 +81,9 @@ def copier(size: int) -> Any:
             builder.store(value, places[0]).align = 1
             return context.get_dummy_value()
 
-        return types.void(target, to, source, at), generate
+        return types.void(target, to, source, at), _generate
 
-    return intrinsic(copy)
+    return intrinsic(_copy)
 
 
 copy_8, copy_16, copy_32 = copier(8), copier(16), copier(32)
@@ -92,10 +92,10 @@ copy_8, copy_16, copy_32 = copier(8), copier(16), copier(32)
 def rounded_once(_: Any, value: Any, scale: Any, shift: Any) -> Any:
     """Type and machine code of value * scale + shift in float32, with one rounding, as torch has it where AVX2 is."""
 
-    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+    def _generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
         return builder.fma(*arguments)
 
-    return types.float32(value, scale, shift), generate
+    return types.float32(value, scale, shift), _generate
 
 
 multiply_add: Any = intrinsic(rounded_once)
