@@ -147,18 +147,21 @@ def test_ranks_that_differ_in_anything_end_on_all_sides_with_what_it_is(
 def test_a_group_of_one_and_a_trainer_of_two_end_on_both_sides_and_so_do_too_many_processes(
     paths: list[str], tmp_path: Path
 ) -> None:
-    job = [*TINY, *paths, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'run'}"]
+    job = [*TINY, *paths, "trainer.devices=2"]
     ranks = []
     for rank in (0, 1):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-        command = [str(HERE / "left_over_group.py"), str(ROOT / "src" / "train.py"), *job]
+        folder = f"hydra.run.dir={tmp_path / 'two'}"
+        command = [str(HERE / "left_over_group.py"), str(ROOT / "src" / "train.py"), *job, folder]
         ranks.append(
             start(command, tmp_path / f"rank{rank}.log", **own, MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port())
         )
     three = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "src/train.py", *job]
-    assert 0 not in end([*ranks, start(three, tmp_path / "three.log")])
+    folder = f"hydra.run.dir={tmp_path / 'three'}"
+    assert 0 not in end([*ranks, start([*three, folder], tmp_path / "three.log")])
     for rank in (0, 1):
         assert "given:   a process group of 1, a trainer of 2" in (tmp_path / f"rank{rank}.log").read_text()
     said = (tmp_path / "three.log").read_text()
     assert "Error: there are not as many processes as the trainer counts on" in said
-    assert "given:   3 process(es), trainer.devices=2" in said and not (tmp_path / "run" / "checkpoints").exists()
+    assert "given:   3 process(es), trainer.devices=2" in said
+    assert not list(tmp_path.glob("*/checkpoints"))
