@@ -1,6 +1,7 @@
 """What a job asks a cluster for, and what is refused before anything is submitted."""
 
 import json
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from seglab.errors import ConfigError
 from seglab.run import cli  # noqa: F401  # registers the resolvers
 from seglab.run.catalogue import CONF
 from seglab.run.sweeps.cluster import Cluster, ClusterSettings, settings_of
-from seglab.run.sweeps.cluster_task import has_checkpoint, rank_environment, set_aside
+from seglab.run.sweeps.cluster_task import ClusterTask, has_checkpoint, rank_environment, set_aside
 from seglab.run.sweeps.shares import Need
 
 SLURM = Cluster(ClusterSettings(), {})
@@ -84,6 +85,14 @@ def test_processes_of_the_local_executor_get_ranks_and_those_of_slurm_have_them(
     assert own["RUN_ID"] == "3" and own["HOME"] == "/h"
     for job in (SimpleNamespace(cluster="slurm", num_tasks=2), SimpleNamespace(cluster="local", num_tasks=1)):
         assert rank_environment(job, {}, tmp_path / "3", 1) == {"RUN_ID": "3"}
+
+
+def test_a_task_whose_process_has_stopped_already_is_put_into_the_queue_again(tmp_path: Path) -> None:
+    job = SimpleNamespace(cluster="slurm", global_rank=1, num_tasks=2)
+    for code, goes_on in ((128 + signal.SIGUSR1, True), (0, False), (1, False)):
+        task = ClusterTask(["sh", "-c", f"exit {code}"], ["resume"], str(tmp_path), 1)
+        assert task._run(task.first, job) == code
+        assert (task.checkpoint() is not None) is goes_on
 
 
 def test_a_start_without_a_checkpoint_is_set_aside_but_for_its_log_and_its_first_stage(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ class ClusterTask:
         if self._child is None:
             return DelayedSubmission(self._anew())
         self._tell()
-        code = end_of(self._child.pid)
+        ended = self._child.returncode  # of a process that had been told before, after whose end this task lingers
+        code = end_of(self._child.pid) if ended is None else ended
         is_stopped = code < 0 or code in STOP_CODES
         return DelayedSubmission(self._anew()) if is_stopped else None
 
@@ -94,7 +95,7 @@ class ClusterTask:
 
     def _tell(self) -> None:
         """Once, because a third signal ends a training at once, and Slurm may have sent it some itself."""
-        if self._child is not None and not self._is_told:
+        if self._child is not None and self._child.returncode is None and not self._is_told:
             self._is_told = True
             os.kill(self._child.pid, signal.SIGUSR1)
 
