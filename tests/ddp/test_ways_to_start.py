@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from seglab.run.started import free_port
 from seglab.run.tracking.metrics_file import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,12 +50,6 @@ def end(processes: Sequence[Process]) -> list[int]:
     finally:
         for process in processes:
             process.kill()
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def read(file: Path) -> Any:
@@ -126,7 +120,7 @@ def test_ranks_that_differ_in_anything_end_on_all_sides_with_what_it_is(
     shutil.copytree(crack_root, tmp_path / "there" / "data")
     photos = sorted((tmp_path / "there" / "data" / "images").iterdir())
     shutil.copy(photos[0], photos[1])
-    port, shared = free_port(), [*TINY, paths[1], f"hydra.run.dir={tmp_path / 'run'}", "trainer.devices=2"]
+    port, shared = str(free_port()), [*TINY, paths[1], f"hydra.run.dir={tmp_path / 'run'}", "trainer.devices=2"]
     ranks = []
     for rank, (root, data) in enumerate([(ROOT, crack_root), (tmp_path / "there", tmp_path / "there" / "data")]):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
@@ -154,7 +148,7 @@ def test_a_group_of_one_and_a_trainer_of_two_end_on_both_sides_and_so_do_too_man
         folder = f"hydra.run.dir={tmp_path / 'two'}"
         command = [str(HERE / "left_over_group.py"), str(ROOT / "src" / "train.py"), *job, folder]
         ranks.append(
-            start(command, tmp_path / f"rank{rank}.log", **own, MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port())
+            start(command, tmp_path / f"rank{rank}.log", **own, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
         )
     three = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "src/train.py", *job]
     folder = f"hydra.run.dir={tmp_path / 'three'}"

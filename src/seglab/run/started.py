@@ -1,5 +1,6 @@
 """Whoever has started the processes of a run must have started as many as the trainer counts on."""
 
+import random
 import socket
 from collections.abc import Mapping
 
@@ -7,6 +8,8 @@ from seglab.errors import ConfigError
 
 INTERACTIVE = ("bash", "interactive")
 """Names of Slurm jobs in which Lightning starts the processes itself."""
+PORTS = range(10_000, 32_768)
+"""Below those that systems hand out themselves: 32,768 and up on Linux, 49,152 and up elsewhere."""
 
 
 def started_by(environment: Mapping[str, str]) -> str:
@@ -45,10 +48,16 @@ def check_started(n_devices: int, n_nodes: int, environment: Mapping[str, str]) 
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nobody listens at, and that no connection of somebody else gets before it is used."""
+    draw = random.SystemRandom()
+    while True:
+        port = draw.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def _check_slurm(n_devices: int, n_nodes: int, environment: Mapping[str, str]) -> None:

@@ -26,6 +26,7 @@ from torch.distributed import distributed_c10d
 
 from seglab.files import write_text
 from seglab.run.record import write_json
+from seglab.run.started import free_port
 
 POLL_S = 1.0
 SILENT_S = 30.0
@@ -224,6 +225,7 @@ class WatchedLauncher(_SubprocessScriptLauncher):
         """Start them unless a cluster has done so, then call `function`."""
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally and not self.procs:
+            os.environ.setdefault("MASTER_PORT", str(free_port()))  # Lightning's may be given away before it is used
             self._call_children_scripts()
             threading.Thread(target=end_with, args=[self.procs], daemon=True).start()
         return function(*args, **kwargs)
