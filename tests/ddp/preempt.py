@@ -2,15 +2,20 @@
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "run"))
+
+from fault_callbacks import wait_until_told
+
 
 class Preempt(Callback):
-    """Runs shell commands, each before a step of its own, once in the life of a run.
+    """Runs shell commands, each before a step of its own, once in the life of a run, and waits for what they do.
 
     Args:
         steps: optimizer steps done.
@@ -26,6 +31,10 @@ class Preempt(Callback):
         command = self.commands.get(trainer.global_step)
         if command and trainer.is_global_zero and not mark.exists():
             mark.touch()
-            words = ["setsid", "--fork", "sh", "-c", command.replace("PARENT", str(os.getppid()))]
+            done = mark.with_name(f"{mark.name}-done")
+            text = f"{command.replace('PARENT', str(os.getppid()))}; touch {done}"
+            words = ["setsid", "--fork", "sh", "-c", text]
             subprocess.run(words, check=True)  # it is no child of this process, which it sends signals to
-            time.sleep(3)  # they are on their way
+            while not done.exists():
+                time.sleep(0.01)
+            wait_until_told(trainer)

@@ -81,9 +81,9 @@ def test_sigterm_to_all_processes_of_a_run_with_loaders_saves_and_resume_latest_
     expected = weights(tmp_path / "whole-aside")
     (tmp_path / "whole-aside" / "run.json").unlink()
 
-    process = start(*TINY, "data.num_workers=2", "trainer.limit_val_batches=1")
-    files = lambda: list(tmp_path.glob("2*/metrics.jsonl"))  # noqa: E731
-    wait_for(lambda: any(len(file.read_text().splitlines()) >= 2 for file in files()), process)
+    hold = f"+callbacks.hold={{_target_: fault_callbacks.Hold, step: 2, mark: {tmp_path}/held}}"
+    process = start(*TINY, "data.num_workers=2", "trainer.limit_val_batches=1", hold)
+    wait_for((tmp_path / "held").exists, process)
     told = time.monotonic()
     os.killpg(process.pid, signal.SIGTERM)
     assert ended(process, tmp_path, 60) == 143, (tmp_path / "log").read_text()
@@ -91,7 +91,7 @@ def test_sigterm_to_all_processes_of_a_run_with_loaders_saves_and_resume_latest_
     run_dir = the_run(tmp_path)
     result = read(run_dir / "result.json")
     assert result["status"] == "stopped" and result["signal"] == "SIGTERM"
-    assert weights(run_dir)["step"] == result["step"] > 0
+    assert weights(run_dir)["step"] == result["step"] == 2
     assert ended(start("resume=latest"), tmp_path) == 0, (tmp_path / "log").read_text()
     assert read(run_dir / "result.json")["status"] == "finished" and len(read(run_dir / "run.json")["resumed"]) == 1
     found = weights(run_dir)

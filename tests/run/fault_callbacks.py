@@ -2,11 +2,14 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+
+from seglab.callbacks.stop import StopOnSignal
 
 
 class Kick(Callback):
@@ -43,6 +46,31 @@ class Kick(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         self._at("on_train_epoch_end", trainer)
+
+
+class Hold(Callback):
+    """Stands still after a step until the process is told to stop, however late the one that tells it comes.
+
+    Args:
+        step: optimizer steps done.
+        mark: file that is made when the run stands still.
+        n_ranks: processes of a run that is held.
+    """
+
+    def __init__(self, step: int, mark: str, n_ranks: int = 1) -> None:
+        self.step, self.mark, self.n_ranks = step, Path(mark), n_ranks
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step and trainer.is_global_zero and trainer.world_size == self.n_ranks:
+            self.mark.touch()
+            wait_until_told(trainer)
+
+
+def wait_until_told(trainer: Trainer) -> None:
+    """Wait until the process has got a signal that ends its run."""
+    (stop,) = (callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal))
+    while not stop.received:
+        time.sleep(0.01)
 
 
 class Poison(Callback):
@@ -95,7 +123,10 @@ class KillWandb(Callback):
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step == self.step:
             for file in Path("/proc").glob("[0-9]*/stat"):
-                name, _, rest = file.read_text().partition("(")[2].rpartition(")")
+                try:
+                    name, _, rest = file.read_text().partition("(")[2].rpartition(")")
+                except OSError:  # a process of somebody else has ended meanwhile
+                    continue
                 if name.startswith("wandb-core") and int(rest.split()[1]) == os.getpid():
                     os.kill(int(file.parent.name), signal.SIGKILL)
 

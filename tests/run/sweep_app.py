@@ -24,6 +24,8 @@ with (folder.parent / "starts.txt").open("a") as stream:
 (folder / "run.json").write_text("{}")
 (folder / "seen.json").write_text(json.dumps({"argv": sys.argv, "env": dict(os.environ), "cwd": os.getcwd()}))
 how = given.get("how", "")
+while given.get("held") == given.get("a", "") and not (folder.parent / "go").exists():
+    time.sleep(0.01)
 if how == "fails" and given["a"] == "2" and not (folder.parent / "mended").exists():
     sys.exit("Traceback (most recent call last):\nValueError: a is too large\nfor this")
 if how == "once" and not (folder.parent / "mended").exists():
@@ -48,6 +50,7 @@ defaults: [_self_, {{override hydra/launcher: process}}]
 a: 1
 b: x
 how: null
+held: null
 trainer: {{devices: 1, accelerator: auto}}
 hydra:
   searchpath: ['file://{CONF}']

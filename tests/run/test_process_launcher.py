@@ -30,7 +30,7 @@ from seglab.run.sweeps.sweep_record import SweepRecord, has_finished, setting, s
 SRC = Path(__file__).resolve().parents[2] / "src"
 PLAIN = Program("train.py", [], [], [], Path())
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def rows(place: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((place / "sweep/sweep.csv").open(newline="")))
 
 
-def until(check: Callable[[], object], seconds: float = 20) -> None:
+def until(check: Callable[[], object], seconds: float = 50) -> None:
     """Wait for something to become true."""
     end = time.monotonic() + seconds
     while not check():
@@ -399,7 +399,7 @@ def no_orphans(place: Path) -> Iterator[None]:
     yield
     pids = [int(pid) for file in (place / "sweep").glob("pids*") for pid in file.read_text().split()]
     assert pids
-    until(lambda: not [pid for pid in pids if is_alive(pid)], 10)
+    until(lambda: not [pid for pid in pids if is_alive(pid)])
 
 
 @pytest.mark.usefixtures("no_orphans")
@@ -427,13 +427,16 @@ def test_no_job_outlives_a_sweep_that_was_killed_and_the_next_one_goes_on(place:
     command = [sys.executable, str(Path(__file__).with_name("sweep_app.py")), str(place), "a=1,2"]
     sweep = subprocess.Popen([*command, "how=deaf", "hydra.launcher.grace_s=0.5"], cwd=place)
     until((place / "sweep/pids1").exists)
+    pids = [int(pid) for pid in (place / "sweep/pids1").read_text().split()]
+    guard = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(guard, signal.SIGSTOP)  # until it was seen that the jobs keep the folder
     sweep.kill()
     assert sweep.wait() == -signal.SIGKILL
     settings = {"parallel": 1, "retries": 0, "grace_s": 1.0}
     with pytest.raises(ConfigError, match="jobs of a killed sweep take some seconds to end"):
         Sweep(place / "sweep", PLAIN, **settings)
-    pids = [int(pid) for pid in (place / "sweep/pids1").read_text().split()]
-    until(lambda: not [pid for pid in pids if is_alive(pid)], 10)
+    os.kill(guard, signal.SIGCONT)
+    until(lambda: not [pid for pid in pids if is_alive(pid)])
     assert [job.status for job in SweepRecord(place / "sweep").jobs.values()] == ["stopped", "waiting"]
 
 
@@ -441,9 +444,9 @@ def test_what_a_job_leaves_behind_is_killed_after_a_while() -> None:
     left = subprocess.Popen(["sleep", "60"], start_new_session=True)
     start = time.monotonic()
     sweep_up(left.pid, wait_s=0.2)
-    assert left.wait() == -signal.SIGKILL and time.monotonic() - start < 5
+    assert left.wait() == -signal.SIGKILL and time.monotonic() - start < 30
     sweep_up(left.pid, wait_s=60)
-    assert time.monotonic() - start < 10, "nothing is waited for that is not there"
+    assert time.monotonic() - start < 50, "nothing is waited for that is not there"
 
 
 def test_the_plugin_is_light_because_hydra_imports_it_at_each_start() -> None:
