@@ -26,7 +26,8 @@ class Photograph(Checkpoint):
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if trainer.is_global_zero and trainer.global_step == self.step and not self.copy.exists():
-            shutil.copytree(trainer.default_root_dir, self.copy)
+            half = shutil.ignore_patterns(".part-*")  # of the watch's thread, which come and go
+            shutil.copytree(trainer.default_root_dir, self.copy, ignore=half)
 
 
 class Kill(Checkpoint):
