@@ -16,8 +16,11 @@ from wandb_server import FAULTS, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S, FINISH_S = 4, 4
-REST_S = 15
-"""What may be on top of the two: letting go of wandb's process, and the noise of a busy machine."""
+REST_S = 60
+"""What may be on top of the two: letting go of wandb's process, and the noise of a busy machine; W&B itself waits 90 s
+for a server at the start, and for ever at the end."""
+PATIENT = "logger.wandb.start_timeout_s=60"
+"""Of runs whose server answers at the start, however late on a busy machine."""
 SHORT = [
     *TINY_CRACK, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.log_every_n_steps=1",
     f"logger.wandb.start_timeout_s={START_S}", f"logger.wandb.finish_timeout_s={FINISH_S}",
@@ -62,8 +65,9 @@ def weights(run_dir: Path) -> dict[str, Any]:
 def test_a_run_with_a_failing_server_is_the_run_without_one(
     fault: str, start: Start, offline: tuple[Path, float], tmp_path: Path
 ) -> None:
+    is_online = fault in ("lost", "mute")
     with serving(fault) as server:
-        done, seconds = start(tmp_path / "run", **server.environment)
+        done, seconds = start(tmp_path / "run", *([PATIENT] if is_online else []), **server.environment)
         assert server.operations or fault == "dead"
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert seconds < offline[1] + START_S + FINISH_S + REST_S
@@ -73,7 +77,6 @@ def test_a_run_with_a_failing_server_is_the_run_without_one(
     said = [line for line in (tmp_path / "run" / "train.log").read_text().splitlines() if "wandb sync" in line]
     assert len(said) == 1 and ("wandb login" in said[0]) is (fault == "refuses"), said
 
-    is_online = fault in ("lost", "mute")
     (file,) = (tmp_path / "run" / "wandb").glob(f"{'' if is_online else 'offline-'}run-*/*.wandb")
     with serving() as server:  # later, when all is well again
         sent = subprocess.run(
@@ -92,7 +95,7 @@ def test_a_run_with_a_failing_server_is_the_run_without_one(
 
 def test_a_server_that_works_gets_everything_while_the_run_goes_on(start: Start, tmp_path: Path) -> None:
     with serving() as server:
-        done, _ = start(tmp_path / "run", "logger.wandb.finish_timeout_s=60", **server.environment)
+        done, _ = start(tmp_path / "run", PATIENT, "logger.wandb.finish_timeout_s=60", **server.environment)
     assert done.returncode == 0 and "wandb sync" not in (tmp_path / "run" / "train.log").read_text()
     assert "test/case_dice/crack" in {key for row in server.rows for key in row}
     assert {"CreateArtifact", "CommitArtifact", "NotifyScriptableRunAlert"} <= set(server.operations)
@@ -102,7 +105,7 @@ def test_a_server_that_works_gets_everything_while_the_run_goes_on(start: Start,
 
 def test_nothing_of_the_run_is_missing_in_the_file_of_a_server_that_fell_silent(start: Start, tmp_path: Path) -> None:
     with serving("mute", after=2) as server:
-        done, _ = start(tmp_path / "run", **server.environment)
+        done, _ = start(tmp_path / "run", PATIENT, **server.environment)
     assert done.returncode == 0, done.stderr
     log = read_wandb(tmp_path / "run", pattern="run-*")
     assert log.exit_code == 0 and log.artifact("model").files and log.table("test/cases")["data"]

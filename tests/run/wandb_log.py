@@ -65,7 +65,7 @@ class Artifact:
     files: dict[str, str]
 
 
-def read_wandb(run_dir: Path, patience_s: float = 10.0, pattern: str = "offline-run-*") -> WandbLog:
+def read_wandb(run_dir: Path, patience_s: float = 60.0, pattern: str = "offline-run-*") -> WandbLog:
     """The last offline run inside a run folder; W&B's own process may be a moment late with the end of it.
 
     Args:
@@ -136,6 +136,8 @@ def _records(data: bytes) -> Iterator[Record]:
         _, length, kind = struct.unpack("<IHB", data[position : position + HEADER])
         payload += data[position + HEADER : position + HEADER + length]
         position += HEADER + length
+        if position > len(data):  # it is being written
+            return
         if kind in (1, 4):
             record = Record()
             record.ParseFromString(payload)
