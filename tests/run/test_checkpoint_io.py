@@ -214,10 +214,11 @@ def test_a_full_disk_is_named(run_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_ten_kills_during_saves_break_nothing_and_leave_nothing(tmp_path: Path) -> None:
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "kills.py"
     options = ["--kills", "10", "--control", "0", "--folder", str(tmp_path)]
-    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=False, timeout=380)
     figures = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 0 and figures["kills"]["value"] == 10, done.stdout + done.stderr
     assert figures["broken_files"]["value"] == figures["temporary_files_left"]["value"] == 0
