@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from augment_parts import SPECS, only, sample
 
-from seglab.data.augment_develop import develop
-from seglab.data.augment_optics import CHUNK, SHARES, blur, draw_noise, gaussian
+from seglab.data.augmentation.develop import develop
+from seglab.data.augmentation.optics import CHUNK, SHARES, blur, draw_noise, gaussian
 
 SIGMAS = [0.3, 0.5, 0.8, 1.0, 1.5, 3.0, 7.0]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from augment_parts import painted
 
-from seglab.data.augment_motion import Motion, linear_map, n_controls, spline_weights
+from seglab.data.augmentation.motion import Motion, linear_map, n_controls, spline_weights
 
 KINDS = [np.uint8, np.float32]
 TURNED = linear_map(angle=0.3, zoom=1.1, shear=0.1)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from augment_parts import PHOTO, SPECS, only, sample
 
-from seglab.data.augment_optics import CHUNK, blur, coarsen, cut_out, draw_noise, fresh_noise, gaussian
-from seglab.data.augment_stacks import changed
+from seglab.data.augmentation.optics import CHUNK, blur, coarsen, cut_out, draw_noise, fresh_noise, gaussian
+from seglab.data.augmentation.stacks import changed
 from seglab.data.intensity import normalise
 
 KINDS = [np.uint8, np.float32]

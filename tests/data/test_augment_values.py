@@ -5,7 +5,7 @@ import pytest
 import torch
 from augment_parts import BANDS, CT, PHOTO, SPECS, only, sample
 
-from seglab.data.augment_values import Shade, color_matrix, recolor
+from seglab.data.augmentation.values import Shade, color_matrix, recolor
 from seglab.data.intensity import normalise
 
 SHADES = {"gamma": 0.7, "contrast": 1.2, "brightness": -0.3}

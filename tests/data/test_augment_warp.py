@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from seglab.data.augment_motion import Motion, linear_map
-from seglab.data.augment_warp import warp
+from seglab.data.augmentation.motion import Motion, linear_map
+from seglab.data.augmentation.warp import warp
 
 SIZES = [(40, 32), (17, 33), (1, 50), (50, 1), (1, 1), (2, 3)]
 

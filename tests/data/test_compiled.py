@@ -1,8 +1,11 @@
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from seglab.data.compiled import version_of
 
 SOURCE = """
 from seglab.data.compiled import compiled
@@ -33,6 +36,29 @@ def test_machine_code_is_kept_for_the_next_process(folder: Path) -> None:
     assert loaded(folder)(4) == 8
     again = loaded(folder)
     assert again(4) == 8 and sum(again.stats.cache_hits.values()) == 1
+
+
+def test_machine_code_is_made_anew_when_a_loop_or_a_number_of_another_file_changes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    others = (
+        "from seglab.data.compiled import compiled\nFACTOR = 2\n@compiled\ndef more(value):\n    return value + 1\n"
+    )
+    (folder / "loops.py").write_text("from others import FACTOR, more\n" + SOURCE.replace("* 2", "* FACTOR + more(0)"))
+
+    def answer(text: str) -> Any:
+        (folder / "others.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "others", raising=False)
+        importlib.invalidate_caches()
+        version_of.cache_clear()
+        return loaded(folder)(4)
+
+    assert answer(others) == 9
+    assert answer(others.replace("+ 1", "+ 7")) == 15
+    assert answer(others.replace("FACTOR = 2", "FACTOR = 3")) == 13
+    assert answer(others) == 9
 
 
 @pytest.mark.parametrize("ending", ["nbi", "nbc"])

@@ -167,7 +167,7 @@ def test_damaged_files_are_read_or_refused_without_a_crash(tmp_path: Path) -> No
     array = written(tmp_path, ct(rng, (1, 3, 150, 170)).astype(np.int16))
     frame, places, *cut = array._mapped
     coding = 2, np.uint16(1 << 15), np.float32(1 << 15), np.float32(-np.inf), np.float32(np.inf)
-    from seglab.data.unpacking import unpack_box
+    from seglab.data.unpacking.boxes import unpack_box
 
     n_refused = 0
     for number in range(2000):

@@ -1,8 +1,8 @@
 """Augmentation of image and mask together: what is drawn, and in which order it is applied to a stored sample.
 
-Geometry first, as one map with one interpolation (augment_motion.py), then what optics and scanner do
-(augment_optics.py), then the values (augment_values.py), then noise. 8-bit images take the same way in compiled loops
-(augment_warp.py, augment_develop.py), where values become a table of 256 entries that normalises as well.
+Geometry first, as one map with one interpolation (augmentation/motion.py), then what optics and scanner do (optics.py),
+then the values (values.py), then noise. 8-bit images take the same way in compiled loops (warp.py, develop.py), where
+values become a table of 256 entries that normalises as well.
 """
 
 import math
@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seglab.data.augment_motion import SAME, Motion, linear_map, n_controls
-from seglab.data.augment_optics import SILENCE, Noise, blur, coarsen, cut_out, draw_noise
-from seglab.data.augment_stacks import Change
-from seglab.data.augment_values import Shade, color_matrix, recolor
+from seglab.data.augmentation.motion import SAME, Motion, linear_map, n_controls
+from seglab.data.augmentation.optics import SILENCE, Noise, blur, coarsen, cut_out, draw_noise
+from seglab.data.augmentation.stacks import Change
+from seglab.data.augmentation.values import Shade, color_matrix, recolor
 from seglab.errors import ConfigError
 from seglab.spec import DataSpec
 
@@ -144,7 +144,7 @@ class Augment:
         noise = self._noise(image.size, rng)
         optics: list[Change] = [partial(coarsen, factor=factor)] if factor > 1 else []
         if image.dtype == np.uint8:
-            from seglab.data.augment_develop import develop  # numba takes a moment to import
+            from seglab.data.augmentation.develop import develop  # numba takes a moment to import
 
             image, labels = motion.move(image, mask, optics)
             is_early = matrix is None  # else colours are mixed between table and noise
@@ -218,8 +218,8 @@ class Augment:
 
 def load_loops() -> None:
     """Compile or load the loops of 8-bit images, which takes processes that fork afterwards no second of their own."""
-    from seglab.data.augment_develop import develop
-    from seglab.data.augment_warp import warp
+    from seglab.data.augmentation.develop import develop
+    from seglab.data.augmentation.warp import warp
 
     pixel, nowhere = np.zeros((1, 1, 1), np.uint8), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     warp(pixel, pixel, (1, 1, 1, 1), nowhere)

@@ -92,7 +92,7 @@ class Packed:
         """Unpack a box without blosc2; False where that is not possible."""
         if self._mapped is None:
             return False
-        from seglab.data.unpacking import unpack_box
+        from seglab.data.unpacking.boxes import unpack_box
 
         n_bytes = self.dtype.itemsize
         sign = 1 << (8 * n_bytes - 1) if self.dtype.kind == "i" else 0
@@ -115,7 +115,7 @@ class Packed:
 
         if not IS_ON:
             return None
-        from seglab.data.unpacking import chunk_places
+        from seglab.data.unpacking.chunks import chunk_places
 
         with reading(self.file):
             frame, places = chunk_places(self.file)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.augment_stacks import BORDER, Change, changed
+from seglab.data.augmentation.stacks import BORDER, Change, changed
 
 Linear = tuple[tuple[float, float], tuple[float, float]]
 """2x2, on offsets (x, y)."""
@@ -91,7 +91,7 @@ class Motion:
     def _warped_bytes(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        from seglab.data.augment_warp import warp  # numba takes a moment to import
+        from seglab.data.augmentation.warp import warp  # numba takes a moment to import
 
         places = {} if self.bend is None else {"places": self.places}
         moved, labels = warp(image.reshape(-1, *self.size), mask, self.margins, self.matrix, **places)

@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from seglab.data.augment_optics import CHUNK, SHARES, SILENCE, Noise, gaussian
-from seglab.data.augment_warp import Bytes, Floats, mirrored
+from seglab.data.augmentation.optics import CHUNK, SHARES, SILENCE, Noise, gaussian
+from seglab.data.augmentation.warp import Bytes, Floats, mirrored
 from seglab.data.compiled import compiled
 
 Shares = NDArray[np.uint16]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seglab.data.augment_stacks import BORDER
+from seglab.data.augmentation.stacks import BORDER
 
 POOL = 1 << 18
 """Numbers of the shared noise: 1 MiB, which stays in the cache of a core beside a photo."""
