@@ -33,13 +33,13 @@ def nothing_left(tmp_path: Path) -> Iterator[None]:
     assert not processes(tmp_path)
 
 
-def sweep(*overrides: str) -> "subprocess.Popen[str]":
+def sweep(*overrides: str, python: str = sys.executable) -> "subprocess.Popen[str]":
     """Start `python src/train.py -m ...` as a user would, in the middle of a run of somebody else."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     env |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, "PYTHONWARNINGS": "ignore"}
     env |= {"WORLD_SIZE": "3", "MASTER_PORT": "1", "CUDA_VISIBLE_DEVICES": ""}
     env |= {"SEGLAB_PACKAGES": "fault_callbacks", "PYTHONPATH": str(ROOT / "tests" / "run")}
-    command = [sys.executable, "src/train.py", "-m", *TINY, *overrides]
+    command = [python, "src/train.py", "-m", *TINY, *overrides]
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -106,9 +106,9 @@ def test_ctrl_c_ends_all_processes_of_a_job_and_says_how_to_go_on(paths: list[st
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_job_that_cannot_work_stops_no_other_and_is_named(paths: list[str], tmp_path: Path) -> None:
+def test_a_job_that_cannot_work_stops_no_other_and_is_named(python: str, paths: list[str], tmp_path: Path) -> None:
     short = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=csv"]
-    done = sweep(*paths, *short, "trainer.devices=9,1", "hydra.launcher.parallel=2")
+    done = sweep(*paths, *short, "trainer.devices=9,1", "hydra.launcher.parallel=2", python=python)
     _, said = done.communicate(timeout=300)
     assert done.returncode == 1 and "Traceback" not in said
     (folder,) = (tmp_path / "runs").iterdir()

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,13 +33,13 @@ def paths(crack_root: Path, cache_dir: Path) -> list[str]:
     return [f"data.root={crack_root}", f"paths.cache_dir={cache_dir}"]
 
 
-def start(command: Sequence[str], log: Path, cwd: Path = ROOT, **own: str) -> Process:
+def start(python: str, command: Sequence[str], log: Path, **own: str) -> Process:
     """Start `python <command>` as a user would."""
     env = {name: value for name, value in os.environ.items() if not name.startswith((*FOREIGN, "PYTHONPATH"))}
     env |= {"OMP_NUM_THREADS": "1", "NETRC": os.devnull, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(HERE)}
     with log.open("w") as stream:
         env |= {"SEGLAB_PACKAGES": "seen"} | own
-        return subprocess.Popen([sys.executable, *command], cwd=cwd, env=env, stdout=stream, stderr=stream, text=True)
+        return subprocess.Popen([python, *command], cwd=ROOT, env=env, stdout=stream, stderr=stream, text=True)
 
 
 def end(processes: Sequence[Process]) -> list[int]:
@@ -68,7 +67,7 @@ def check_run_folder(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_nodes_and_spawned_processes_leave_the_same_run_and_share_the_samples_out(
-    paths: list[str], tmp_path: Path
+    python: str, paths: list[str], tmp_path: Path
 ) -> None:
     seen = [SEEN.replace("FOLDER", str(tmp_path / name)) for name in ("seen-nodes", "seen-spawn")]
     place = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-id=two-nodes", "--rdzv-backend=c10d"]
@@ -77,14 +76,16 @@ def test_two_nodes_and_spawned_processes_leave_the_same_run_and_share_the_sample
     nodes = []
     for node in (0, 1):
         command = ["-m", "torch.distributed.run", *place, rendezvous, f"--node-rank={node}", *job, seen[0]]
-        nodes.append(start([*command, "trainer.devices=1", "trainer.num_nodes=2"], tmp_path / f"node{node}.log"))
+        nodes.append(
+            start(python, [*command, "trainer.devices=1", "trainer.num_nodes=2"], tmp_path / f"node{node}.log")
+        )
     codes, said = end(nodes), [(tmp_path / f"node{node}.log").read_text() for node in (0, 1)]
     assert codes == [0, 0], said
     (folder,) = (tmp_path / "runs").iterdir()
 
     spawn = ["hydra/launcher=basic", f"hydra.sweep.dir={tmp_path / 'sweep'}", "trainer.strategy=ddp_spawn"]
     log = tmp_path / "spawn.log"
-    codes = end([start([job[0], "-m", *job[1:], *spawn, seen[1], "trainer.devices=2"], log)])
+    codes = end([start(python, [job[0], "-m", *job[1:], *spawn, seen[1], "trainer.devices=2"], log)])
     assert codes == [0], log.read_text()
     weights = [check_run_folder(folder), check_run_folder(tmp_path / "sweep" / "0")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -96,21 +97,21 @@ def test_two_nodes_and_spawned_processes_leave_the_same_run_and_share_the_sample
     assert read(tmp_path / "seen-nodes" / "rank1.json") == read(tmp_path / "seen-spawn" / "rank1.json")
 
 
-def test_an_error_in_a_spawned_process_ends_all_with_its_message(paths: list[str], tmp_path: Path) -> None:
+def test_an_error_in_a_spawned_process_ends_all_with_its_message(python: str, paths: list[str], tmp_path: Path) -> None:
     spawn = [
         "trainer.strategy=ddp_spawn",
         "trainer.devices=2",
         "data.patch_size=[1,1]",
         f"hydra.run.dir={tmp_path}/run",
     ]
-    codes = end([start(["src/train.py", *TINY, *paths, *spawn], tmp_path / "log")])
+    codes = end([start(python, ["src/train.py", *TINY, *paths, *spawn], tmp_path / "log")])
     said = (tmp_path / "log").read_text()
     assert codes == [1] and said.count("Error: the patch size does not fit the data") == 1, said
     assert "Traceback" not in said
 
 
 def test_ranks_that_differ_in_anything_end_on_all_sides_with_what_it_is(
-    paths: list[str], crack_root: Path, tmp_path: Path
+    python: str, paths: list[str], crack_root: Path, tmp_path: Path
 ) -> None:
     """Started by hand: rank 1 has another learning rate, another comment in the code, one photo and one split other."""
     shutil.copytree(ROOT / "src", tmp_path / "there" / "src", ignore=shutil.ignore_patterns("__pycache__"))
@@ -127,7 +128,9 @@ def test_ranks_that_differ_in_anything_end_on_all_sides_with_what_it_is(
         other = ["optimizer.lr=0.5", "data.val_fraction=0.3"] if rank else []
         command = [f"{root}/src/train.py", *shared, f"data.root={data}", *other]
         path = {"PYTHONPATH": f"{root}/src:{HERE}"}
-        ranks.append(start(command, tmp_path / f"rank{rank}.log", **own, **path, NODE_RANK="0", MASTER_PORT=port))
+        ranks.append(
+            start(python, command, tmp_path / f"rank{rank}.log", **own, **path, NODE_RANK="0", MASTER_PORT=port)
+        )
     assert 0 not in end(ranks)
     for rank in (0, 1):
         said = (tmp_path / f"rank{rank}.log").read_text()
@@ -139,7 +142,7 @@ def test_ranks_that_differ_in_anything_end_on_all_sides_with_what_it_is(
 
 
 def test_a_group_of_one_and_a_trainer_of_two_end_on_both_sides_and_so_do_too_many_processes(
-    paths: list[str], tmp_path: Path
+    python: str, paths: list[str], tmp_path: Path
 ) -> None:
     job = [*TINY, *paths, "trainer.devices=2"]
     ranks = []
@@ -148,11 +151,18 @@ def test_a_group_of_one_and_a_trainer_of_two_end_on_both_sides_and_so_do_too_man
         folder = f"hydra.run.dir={tmp_path / 'two'}"
         command = [str(HERE / "left_over_group.py"), str(ROOT / "src" / "train.py"), *job, folder]
         ranks.append(
-            start(command, tmp_path / f"rank{rank}.log", **own, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+            start(
+                python,
+                command,
+                tmp_path / f"rank{rank}.log",
+                **own,
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=str(free_port()),
+            )
         )
     three = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "src/train.py", *job]
     folder = f"hydra.run.dir={tmp_path / 'three'}"
-    assert 0 not in end([*ranks, start([*three, folder], tmp_path / "three.log")])
+    assert 0 not in end([*ranks, start(python, [*three, folder], tmp_path / "three.log")])
     for rank in (0, 1):
         assert "given:   a process group of 1, a trainer of 2" in (tmp_path / f"rank{rank}.log").read_text()
     said = (tmp_path / "three.log").read_text()

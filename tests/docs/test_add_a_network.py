@@ -34,11 +34,11 @@ SMALLER = {
 }
 
 
-def call(line: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a line in bash as a user would whose home is this folder, offline."""
+def call(line: str, folder: Path, *places: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a line in bash as an offline user whose home is this folder; programs are looked for in `places` first."""
     inherited = {name: os.environ[name] for name in ("LANG", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
     own = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": ":".join([*map(str, places), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "HOME": str(folder),
         "OMP_NUM_THREADS": "1",
         "WANDB_MODE": "offline",
@@ -49,9 +49,9 @@ def call(line: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def says(line: str, folder: Path) -> str:
+def says(line: str, folder: Path, *places: Path) -> str:
     """What a line says that ends well."""
-    done = call(line, folder)
+    done = call(line, folder, *places)
     assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -165,11 +165,12 @@ def trained(checkout: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_network_trains_and_its_run_is_scored_and_applied(trained: Path) -> None:
+def test_the_network_trains_and_its_run_is_scored_and_applied(python: str, trained: Path) -> None:
+    ready = Path(python).parent
     config = json.loads((trained / "runs/mine/run.json").read_text())["config"]
     assert config["model"] == {"_target_": "mynets.mynet.MyNet", "base_channels": 4, "n_poolings": 4}
-    assert "written to" in says(f"{EXPORT}; {job('src/evaluate.py')}", trained)
-    says(f"{EXPORT}; {job('src/predict.py')}", trained)
+    assert "written to" in says(f"{EXPORT}; {job('src/evaluate.py')}", trained, ready)
+    says(f"{EXPORT}; {job('src/predict.py')}", trained, ready)
     labels, photos = ({file.stem for file in (trained / name).glob("*.png")} for name in ("labels", "photos"))
     assert labels == photos
 
@@ -177,11 +178,12 @@ def test_the_network_trains_and_its_run_is_scored_and_applied(trained: Path) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_its_run_goes_on_without_the_folder_of_configurations_but_not_unless_the_package_is_allowed(
-    trained: Path,
+    python: str, trained: Path
 ) -> None:
+    ready = Path(python).parent
     resume = "python src/train.py resume=runs/mine trainer.max_epochs=2 logger=csv"
-    assert "run folder" in says(f"{EXPORT}; {resume}", trained)
-    refused = call(f"{EXPORT}; unset SEGLAB_PACKAGES; {job('src/evaluate.py')}", trained)
+    assert "run folder" in says(f"{EXPORT}; {resume}", trained, ready)
+    refused = call(f"{EXPORT}; unset SEGLAB_PACKAGES; {job('src/evaluate.py')}", trained, ready)
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
     assert "model._target_ is outside" in refused.stderr
     assert "SEGLAB_PACKAGES=<name>" in refused.stderr.splitlines()[-1]
