@@ -87,6 +87,14 @@ def test_masks_that_fit_nothing_much_are_not_taken_for_mirrored() -> None:
     assert len(told(rules._fits, [replace(r, fit=Fit(0.02, 0.2, "with reversed rows")) for r in records(4)])) == 4
 
 
+def test_one_mask_is_not_taken_for_mirrored_where_half_of_all_explain_their_images_hardly() -> None:
+    right = [replace(record, fit=Fit(0.2, 0.2, "with reversed slices")) for record in records(5)]
+    mirrored = replace(records(1)[0], fit=Fit(0.03, 0.1, "with reversed columns"))
+    unclear = [replace(record, fit=Fit(0.03, 0.03, "with reversed slices")) for record in records(6)]
+    assert len(told(rules._fits, [*right, mirrored])) == 1
+    assert told(rules._fits, [*right, mirrored, *unclear]) == []
+
+
 def test_large_groups_and_names_of_patches_are_told() -> None:
     grouped = [replace(record, group=f"g{number // 10 * 10 if number < 20 else number}") for number, record in
                enumerate(records(40))]  # fmt: skip

@@ -183,12 +183,17 @@ def _patches(records: Records) -> Iterator[Finding]:
 
 
 def _fits(records: Records) -> Iterator[Finding]:
-    """Masks that were mirrored: all of them, or some among many that fit as they are."""
+    """Masks that were mirrored: most of all, or some where most fit as they are.
+
+    Where the classes hardly explain most of the images, the one that they explain better mirrored is so by chance.
+    """
     fits = [(record, record.fit) for record in records if record.fit is not None]
     odd = [(record, fit) for record, fit in fits if fit.best >= ENOUGH and fit.best >= BETTER * fit.own]
     n_right = sum(fit.own >= ENOUGH and fit.own >= fit.best for _, fit in fits)
     n_same = max(Counter(fit.turn for _, fit in odd).values(), default=0)
-    if len(odd) <= ODD_SHARE * n_right or (n_same > 2 and n_right <= ODD_SHARE * n_same):
+    are_some = len(odd) <= ODD_SHARE * n_right and 2 * n_right > len(fits)
+    are_most = n_right <= ODD_SHARE * n_same and 2 * n_same > len(fits) and n_same > 2
+    if are_some or are_most:
         for record, fit in odd:
             value = f"classes explain {fit.own:.1%} of the image as it is, {fit.best:.1%} {fit.turn}"
             fix = "look whether rows, columns or slices were reversed when the mask was written"
