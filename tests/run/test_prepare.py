@@ -15,9 +15,10 @@ from run_jobs import TINY_CRACK, composed, train_in
 
 from seglab.data.crack import CrackData
 from seglab.data.findings import FaultsError, Finding
+from seglab.data.photos import PhotosData
 from seglab.errors import ConfigError, DataError
 from seglab.run.prepare import prepare
-from seglab.run.reports.data_report import doubts, grouped
+from seglab.run.reports.data_report import doubts, grouped, report_dir
 from seglab.run.reports.data_screen import show_report
 
 
@@ -44,6 +45,13 @@ def test_a_sound_data_set_is_stored_and_reported(
     (page,) = tmp_path.glob("reports/*/report.html")
     text = page.read_text()
     assert text.count('src="data:image/png;base64,') == 12 and "http" not in text and "prefers-color-scheme" in text
+
+
+def test_data_that_is_described_otherwise_has_a_report_of_its_own(tmp_path: Path) -> None:
+    ways: list[dict[str, Any]] = [{}, {"table": "a.csv"}, {"images": "{case}.png"}, {"classes": {"a": 0, "b": [1, 2]}}]
+    made = [PhotosData(root="phantom", cache_dir=str(tmp_path), **way) for way in ways]
+    assert len({report_dir(data) for data in made}) == len(ways)
+    assert report_dir(made[0]) == report_dir(PhotosData(root="phantom", cache_dir=str(tmp_path), num_workers=0))
 
 
 def test_all_faults_are_told_at_once_and_stand_in_the_report_with_what_is_good(

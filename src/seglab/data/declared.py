@@ -51,6 +51,11 @@ class DeclaredClasses(SegmentationData):
         return self.coding.regions
 
     @property
+    def description(self) -> tuple[Any, ...]:
+        """The classes, as given."""
+        return self.classes, self.ignore
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Includes the meaning of mask values."""
         return {**super().settings, "masks": self.coding.key}

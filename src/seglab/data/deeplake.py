@@ -55,6 +55,11 @@ class DeepLakeData(DeclaredClasses, PhotoData):
         """As `values_in_pictures`."""
         return values_in_pictures(self.coding)
 
+    @property
+    def description(self) -> tuple[Any, ...]:
+        """Includes the columns."""
+        return *super().description, self.image_column, self.mask_column
+
     def find_cases(self, root: Path) -> list[Case]:
         """One case for each row; its files are places in the dataset: <root>/<column>/<row>."""
         found = self.opened = Lake(self.root if "://" in self.root else str(root))

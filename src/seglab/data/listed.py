@@ -86,6 +86,11 @@ class OwnData(DeclaredClasses):
         return BINARY.ignoring(self.ignore) if isinstance(self.masks, dict) else self.coding
 
     @property
+    def description(self) -> tuple[Any, ...]:
+        """Includes where the files lie."""
+        return *super().description, self.images, self.masks, self.channels, self.table
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Includes which files are classes."""
         files = {"class_files": [*self.masks, self.file_coding.key]} if isinstance(self.masks, dict) else {}

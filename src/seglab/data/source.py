@@ -133,6 +133,11 @@ class DataSource(ABC):
         return True
 
     @property
+    def description(self) -> tuple[Any, ...]:
+        """What says, beside the root, which files are read and what they mean; other data of one root differs in it."""
+        return ()
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Arguments that change what is prepared; part of the store's key."""
         return {"classes": self.class_names, "clip": self.clip}

@@ -24,8 +24,9 @@ PAGE = "report.html"
 
 
 def report_dir(data: SegmentationData) -> Path:
-    """Folder of the report of the data at this root; the next one replaces it."""
-    return Path(data.cache_dir) / "reports" / f"{data.dataset}-{key_of(str(Path(data.root).absolute()))}"
+    """Folder of the report of the data at this root, described like this; the next one replaces it."""
+    key = key_of(str(Path(data.root).absolute()), data.description)
+    return Path(data.cache_dir) / "reports" / f"{data.dataset}-{key}"
 
 
 def doubts(data: SegmentationData) -> str | None:
