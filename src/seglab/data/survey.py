@@ -183,7 +183,7 @@ def _patches(records: Records) -> Iterator[Finding]:
 
 
 def _fits(records: Records) -> Iterator[Finding]:
-    """Masks that were mirrored: most of all, or some where most fit as they are.
+    """Masks that were mirrored: most of them, or some where most fit as they are.
 
     Where the classes hardly explain most of the images, the one that they explain better mirrored is so by chance.
     """
