@@ -457,3 +457,19 @@ def test_a_model_that_is_no_network_and_a_task_that_is_none_are_refused(node: st
     with pytest.raises(ConfigError) as caught:
         build_task(config, spec)
     assert named in caught.value.fix
+
+
+@pytest.mark.parametrize(("typed", "config", "fix"), [
+    ("list", "prepare", "type what=list"), ("trainer.devices=1 lits", "train", "type data=lits"),
+    ("dcunet", "train", "type model=dcunet"),
+])  # fmt: skip
+def test_a_word_alone_is_told_how_to_be_typed(
+    typed: str, config: str, fix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain(typed.split(), config)
+    assert fix in capsys.readouterr().err
+
+
+def test_the_word_of_an_option_may_stand_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    explain(["--cfg", "job", "data=crack"], "train")
+    assert not capsys.readouterr().err

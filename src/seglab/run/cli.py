@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +171,30 @@ def explain(arguments: list[str], config_name: str) -> None:
         overrides = OverridesParser.create().parse_overrides(texts)
         for override in overrides:
             check_override(override, overrides, config_name, folders)
+        refuse_bare_words(arguments, config_name)
     except ConfigError as error:
         sys.stderr.write(f"\nError: {error}\n")
     except HydraException:
         return  # a syntax error: hydra's own message names the place
+
+
+def refuse_bare_words(arguments: Sequence[str], config_name: str) -> None:
+    """Refuse a word that names no key, such as `list` for `what=list`; what follows an option is the option's.
+
+    Raises:
+        ConfigError: says how a key is given.
+    """
+    for before, word in pairwise(["", *arguments]):
+        if not ("=" in word or word.startswith(("-", "~")) or before.startswith("-")):
+            key = (
+                "what" if config_name == "prepare" else next((g for g in ("data", "model") if word in names(g)), "key")
+            )
+            raise ConfigError(
+                "a word stands alone",
+                given=word,
+                allowed="key=value, and options such as --help",
+                fix=f"type {key}={word}",
+            )
 
 
 def check_override(
